@@ -1,0 +1,108 @@
+"""The observer: makes a sandbox from a job, runs what it is told to in it, and reports the files that were used.
+
+Started by the pipeline as a program of its own, with one end of a socket pair. Messages in: the job first, then what
+`reaper.Reaper` obeys. Messages out: `sandbox` (it stands) or `refused` (it cannot), the reaper's, and `observation` last.
+
+The processes: this one, the tracer, outside the sandbox's pid namespace; its child, pid 1 of the sandbox; and that one's
+children, the targets. Each dies when the one before it dies.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import struct
+import sys
+import traceback
+from typing import NoReturn
+
+from ptrace import PtraceError
+
+from tracestrip.observer import linux
+from tracestrip.observer.mounts import assemble_root, enter_root
+from tracestrip.observer.reaper import Reaper
+from tracestrip.observer.tracer import Tracer
+from tracestrip.observer.wire import Channel, Job
+
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Do the job that comes over the socket *descriptor*; *parent* is the pid that this process must not outlive."""
+    linux.die_with_parent()
+    if os.getppid() != parent:
+        return
+    os.set_inheritable(descriptor, False)
+    channel = Channel(socket.socket(fileno=descriptor))
+    message = channel.receive()
+    if message is None:
+        return
+    job = Job.from_message(message)
+    try:
+        root = assemble_root(job)
+        init, go = _fork_init(channel, root, job)
+        tracer = Tracer(init)
+    except (OSError, PtraceError) as error:
+        channel.send({"event": "refused", "reason": str(error)})
+        return
+    os.write(go, struct.pack("=i", init))
+    observation = tracer.run()
+    channel.send({
+        "event": "observation",
+        "uses": [use.to_message() for use in observation.uses],
+        "stops": observation.stops,
+    })
+
+
+def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, int]:
+    """Pid 1 of a new pid namespace, waiting for its own pid (4 bytes) on the pipe whose other end is returned."""
+    linux.unshare(linux.CLONE_NEWPID)
+    wait, go = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(go)
+        _be_init(channel, wait, root, job)
+    os.close(wait)
+    return pid, go
+
+
+def _be_init(channel: Channel, wait: int, root: bytes, job: Job) -> NoReturn:
+    status = 1
+    try:
+        linux.die_with_parent()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        told = os.read(wait, 4)
+        if len(told) == 4:
+            _make_sandbox(channel, root, job, struct.unpack("=i", told)[0])
+            status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _make_sandbox(channel: Channel, root: bytes, job: Job, pid: int) -> None:
+    try:
+        linux.unshare(
+            linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWCGROUP
+        )
+        socket.sethostname(job.hostname)
+        _raise_loopback()
+        enter_root(root, job)
+    except OSError as error:
+        channel.send({"event": "refused", "reason": str(error)})
+        return
+    channel.send({"event": "sandbox", "init": pid})
+    Reaper(channel, job).run()
+
+
+def _raise_loopback() -> None:
+    """netdevice(7)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("=16sH14x", b"lo", _IFF_UP))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

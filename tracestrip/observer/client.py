@@ -1,0 +1,204 @@
+"""The pipeline's handle on an observer: start a sandbox, run commands in it and beside it, end it, get the observation."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from tracestrip.errors import EnvironmentLack, TargetError
+from tracestrip.observer.wire import Channel, Job, Message, Observation, Use, raw
+
+_PYTHON = (sys.executable, "-I", "-S", "-c")
+"""A bare interpreter: neither PYTHON* variables nor site hooks; it gets this process's search path instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that has ended."""
+
+    status: int
+    """Exit code; negative: the signal that ended it."""
+    output: bytes
+    """The last of what it wrote to stdout and stderr, at most 64 KiB."""
+
+
+def _program(module: str, *arguments: object) -> list[str]:
+    parent = str(Path(__file__).resolve().parents[2])
+    run = f"import sys, runpy; sys.path[:] = {[parent, *sys.path]!r}; runpy.run_module({module!r}, None, '__main__')"
+    return [*_PYTHON, run, *map(str, arguments)]
+
+
+class Sandbox:
+    """A running sandbox. Use it as a context manager: leaving it kills what is still alive.
+
+    Commands are numbered; the first one that is launched is the target.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Raises EnvironmentLack when the kernel refuses a namespace, a mount or ptrace."""
+        ours, theirs = socket.socketpair()
+        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._channel = Channel(ours)
+        self._next_number = 0
+        self._ended: dict[int, Completed] = {}
+        self._failed: dict[int, Message] = {}
+        self._alive = False
+        with theirs:
+            self._process = subprocess.Popen(
+                _program("tracestrip.observer", theirs.fileno(), os.getpid()),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log,
+                pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
+            )  # fmt: skip
+        try:
+            self._send(job.to_message())
+            message = self._receive()
+            if message["event"] == "refused":
+                raise EnvironmentLack(
+                    f"the kernel refuses the sandbox: {message['reason']}: "
+                    "run as root, outside of a container that lacks CAP_SYS_ADMIN or overlayfs"
+                )
+            self._init: int = message["init"]
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+    def launch(self, arguments: list[str], *, observed: bool = True) -> int:
+        """Start a command inside, as the image's user; its number. Raises TargetError when it cannot be executed."""
+        number = self._next_number
+        self._next_number += 1
+        self._alive = True
+        self._send({"do": "launch", "number": number, "arguments": arguments, "observed": observed})
+        while (message := self._handle(self._receive()))["event"] not in ("started", "failed"):
+            pass
+        if message["event"] == "failed":
+            reason = os.strerror(message["errno"])
+            raise TargetError(f"cannot {message['step']} in the image: {reason}: check -e, --user and --workdir")
+        return number
+
+    def run(self, arguments: list[str]) -> Completed:
+        """Run a command inside, unobserved, to its end. Raises TargetError when it cannot be executed."""
+        number = self.launch(arguments, observed=False)
+        while number not in self._ended:
+            self._handle(self._receive())
+        return self._ended.pop(number)
+
+    def poll(self, seconds: float) -> None:
+        """Take in what has happened, waiting at most *seconds* for the first news."""
+        while self._channel.has_buffered() or select.select([self._channel], [], [], seconds)[0]:
+            self._handle(self._receive())
+            seconds = 0
+
+    def ended(self, number: int) -> Completed | None:
+        """How the command ended, None while it runs. News comes with `poll`."""
+        return self._ended.get(number)
+
+    @property
+    def alive(self) -> bool:
+        """Whether any process is left inside, a daemon's orphans included. News comes with `poll`."""
+        return self._alive
+
+    def output(self) -> bytes:
+        """The last of what the target and its descendants wrote, at most 64 KiB."""
+        self._send({"do": "output"})
+        while (message := self._handle(self._receive()))["event"] != "output":
+            pass
+        return raw(message["output"])
+
+    def listening_ports(self) -> set[tuple[int, str]]:
+        """(port, "tcp" or "udp") of the sockets inside that wait for connections or datagrams; proc_pid_net(5)."""
+        ports = set()
+        for name, state in (("tcp", b"0A"), ("tcp6", b"0A"), ("udp", b"07"), ("udp6", b"07")):
+            with suppress(FileNotFoundError), open(f"/proc/{self._init}/net/{name}", "rb") as table:
+                for line in table.read().splitlines()[1:]:
+                    _, local, _, line_state, *_ = line.split()
+                    if line_state == state:
+                        ports.add((int(local.rpartition(b":")[2], 16), name[:3]))
+        return ports
+
+    def run_beside(self, arguments: list[str], seconds: float) -> Completed:
+        """Run a command of the host in the sandbox's network, with the caller's environment and working directory.
+
+        After *seconds* it is killed, with all that it started; its status is then -9.
+        """
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                _program("tracestrip.observer.join", os.getpid(), self._init, *arguments),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+            try:
+                status = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                status = -9
+            finally:
+                process.kill()
+                process.wait()
+            output.seek(max(0, output.seek(0, os.SEEK_END) - (1 << 16)))
+            return Completed(status, output.read())
+
+    def stop(self, signal_number: int, grace: float) -> Observation:
+        """End everything inside: *signal_number* first, SIGKILL after *grace* seconds. What was used.
+
+        Raises TargetError when the observer itself failed.
+        """
+        self._send({"do": "stop", "signal": signal_number, "grace": grace})
+        while (message := self._handle(self._receive()))["event"] != "observation":
+            pass
+        self._process.wait()
+        return Observation(tuple(map(Use.from_message, message["uses"])), message["stops"])
+
+    def kill(self) -> None:
+        """End everything at once. The kernel takes the tracees, the namespaces and the mounts with the observer."""
+        self._process.kill()
+        self._process.wait()
+        init = getattr(self, "_init", None)
+        while init is not None and _is_dying(init):
+            time.sleep(0.001)
+        self._channel.close()
+        self._log.close()
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._channel.send(message)
+        except OSError as error:
+            raise self._lost() from error
+
+    def _receive(self) -> Message:
+        message = self._channel.receive()
+        if message is None:
+            raise self._lost()
+        return message
+
+    def _handle(self, message: Message) -> Message:
+        if message["event"] == "exited":
+            status = os.waitstatus_to_exitcode(message["status"])
+            self._ended[message["number"]] = Completed(status, raw(message["output"]))
+        elif message["event"] == "empty":
+            self._alive = False
+        return message
+
+    def _lost(self) -> TargetError:
+        self._process.wait()
+        self._log.seek(0)
+        return TargetError("the observer ended unexpectedly: the target could not be traced", self._log.read())
+
+
+def _is_dying(init: int) -> bool:
+    """Whether pid 1 of a sandbox whose observer is dead still takes its time to go."""
+    try:
+        return os.readlink(f"/proc/{init}/ns/pid") != os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return False

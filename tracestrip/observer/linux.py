@@ -1,0 +1,155 @@
+"""Typed wrappers of the system calls that Python 3.11 does not offer.
+
+Each raises `OSError` with the call's errno; each stands for the call that it is named after and adds nothing to it.
+Out of scope: ptrace(2), which `tracer.py` takes from python-ptrace.
+"""
+
+import ctypes
+import os
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MNT_DETACH = 0x2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_SECCOMP = 22
+SECCOMP_MODE_FILTER = 2
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_IN_ROOT = 0x10
+
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+_SYS_OPENAT2 = 437
+_SFD_CLOEXEC = 0o2000000
+_SFD_NONBLOCK = 0o4000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_libc.syscall.restype = ctypes.c_long
+_libc.process_vm_readv.restype = ctypes.c_ssize_t
+_libc.process_vm_readv.argtypes = (
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
+)  # fmt: skip
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _SockFilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def _checked(result: int, *names: bytes | str) -> int:
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), *names[:1])
+    return result
+
+
+def unshare(flags: int) -> None:
+    """unshare(2): CLONE_NEWPID takes effect for the children that follow, the rest at once."""
+    _checked(_libc.unshare(flags))
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2): join the namespace behind *descriptor*, which must be of *kind* (a CLONE_NEW* flag)."""
+    _checked(_libc.setns(descriptor, kind))
+
+
+def mount(source: bytes, target: bytes, kind: bytes, flags: int = 0, data: bytes = b"") -> None:
+    """mount(2). *data* is limited to one page (4,095 bytes) by the kernel."""
+    _checked(_libc.mount(source, target, kind, flags, data or None), target)
+
+
+def unmount(target: bytes, flags: int = 0) -> None:
+    """umount2(2)."""
+    _checked(_libc.umount2(target, flags), target)
+
+
+def pivot_root(new_root: bytes, put_old: bytes) -> None:
+    """pivot_root(2); with "." for both, the old root is stacked on the new and can be unmounted from ".."."""
+    _checked(_libc.syscall(_SYS_PIVOT_ROOT, new_root, put_old), new_root)
+
+
+def die_with_parent() -> None:
+    """PR_SET_PDEATHSIG(2const): SIGKILL when the parent *thread* ends. The caller checks that it has not ended yet."""
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0))
+
+
+def drop_bounding(capability: int) -> None:
+    """PR_CAPBSET_DROP: EINVAL says that the kernel knows no capability of this number."""
+    _checked(_libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
+
+
+def set_capabilities(permitted: int) -> None:
+    """capset(2): *permitted*, a bit mask, becomes the permitted and the effective set; nothing is inheritable."""
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    low, high = permitted & 0xFFFFFFFF, permitted >> 32
+    _checked(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
+
+
+def install_seccomp_filter(program: bytes) -> None:
+    """PR_SET_SECCOMP with *program*, an array of `struct sock_filter`. Needs CAP_SYS_ADMIN: no_new_privs stays off."""
+    argument = _SockFilterProgram(len(program) // 8, program)
+    _checked(_libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(argument), 0, 0))
+
+
+def signal_descriptor(signal_number: int) -> int:
+    """signalfd(2), non-blocking, for one signal that the caller has blocked."""
+    mask = struct.pack("=Q", 1 << (signal_number - 1)) + bytes(120)
+    return _checked(_libc.signalfd(-1, mask, _SFD_CLOEXEC | _SFD_NONBLOCK))
+
+
+def open_in_root(root: int, path: bytes, flags: int) -> int:
+    """openat2(2) with RESOLVE_IN_ROOT (Linux 5.6): *path* as a process whose root is *root* would open it.
+
+    Magic links (/proc/PID/exe and the like) are refused with ELOOP.
+    """
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    return _checked(_libc.syscall(_SYS_OPENAT2, root, path, how, len(how)), path)
+
+
+def read_memory(pid: int, address: int, length: int) -> bytes:
+    """process_vm_readv(2) of one range, cut at the first page that is not mapped."""
+    buffer = ctypes.create_string_buffer(length)
+    local = _IoVec(ctypes.addressof(buffer), length)
+    remote = _IoVec(address, length)
+    count = _libc.process_vm_readv(pid, ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0)
+    return buffer.raw[: _checked(count)]
+
+
+def read_string(pid: int, address: int, limit: int = 4096) -> bytes:
+    """The NUL-terminated string at *address*, at most *limit* bytes (PATH_MAX).
+
+    It is read page by page: a range that runs into an unmapped page would fail as a whole with EFAULT, and hide a
+    string that ends before it.
+    """
+    found = b""
+    while len(found) < limit:
+        chunk = read_memory(pid, address, min(4096 - address % 4096, limit - len(found)))
+        end = chunk.find(b"\0")
+        if end >= 0:
+            return found + chunk[:end]
+        found += chunk
+        address += len(chunk)
+    return found

@@ -1,0 +1,157 @@
+"""The system calls that name a file: one table of data, and the few lines that read it.
+
+A row has the call's name, its numbers on x86-64, i386 and aarch64 ("-" where the architecture lacks it), then a word for
+each path that it takes: USE:WHERE:FOLLOW.
+
+USE     what the call does with the path: the `kind` of a `wire.Use`.
+WHERE   p1: a string in argument 1, relative to the working directory. d0p1: the same, relative to the directory that
+        argument 0 is a descriptor of (or AT_FDCWD); an empty string names the descriptor's own file.
+        s1: a `struct sockaddr` in argument 1 with its length in argument 2 (AF_UNIX counts).
+FOLLOW  whether a symlink in the last component is followed. yes, no, or which argument says so: at3 (AT_SYMLINK_NOFOLLOW
+        in argument 3), atfollow4 (AT_SYMLINK_FOLLOW in argument 4), open1 (O_NOFOLLOW, O_CREAT and O_EXCL in argument 1),
+        how2 (a `struct open_how` in argument 2), watch2 (IN_DONT_FOLLOW in argument 2), creat (as open with O_CREAT).
+
+Numbers are from the kernel's asm/unistd_64.h, asm/unistd_32.h and asm-generic/unistd.h.
+"""
+
+from dataclasses import dataclass
+
+AUDIT_ARCH_X86_64 = 0xC000003E
+AUDIT_ARCH_I386 = 0x40000003
+AUDIT_ARCH_AARCH64 = 0xC00000B7
+
+TABLE = """
+    open                      2      5      -   opened:p0:open1
+    creat                    85      8      -   opened:p0:creat
+    openat                  257    295     56   opened:d0p1:open2
+    openat2                 437    437    437   opened:d0p1:how2
+    execve                   59     11    221   executed:p0:yes
+    execveat                322    358    281   executed:d0p1:at4
+    stat                      4    106      -   checked:p0:yes
+    stat64                    -    195      -   checked:p0:yes
+    lstat                     6    107      -   checked:p0:no
+    lstat64                   -    196      -   checked:p0:no
+    oldstat                   -     18      -   checked:p0:yes
+    oldlstat                  -     84      -   checked:p0:no
+    newfstatat              262      -     79   checked:d0p1:at3
+    fstatat64                 -    300      -   checked:d0p1:at3
+    statx                   332    383    291   checked:d0p1:at2
+    access                   21     33      -   checked:p0:yes
+    faccessat               269    307     48   checked:d0p1:yes
+    faccessat2              439    439    439   checked:d0p1:at3
+    statfs                  137     99     43   checked:p0:yes
+    statfs64                  -    268      -   checked:p0:yes
+    readlink                 89     85      -   readlink:p0:no
+    readlinkat              267    305     78   readlink:d0p1:no
+    name_to_handle_at       303    341    264   checked:d0p1:atfollow4
+    chdir                    80     12     49   entered:p0:yes
+    chroot                  161     61     51   entered:p0:yes
+    mkdir                    83     39      -   created:p0:no
+    mkdirat                 258    296     34   created:d0p1:no
+    mknod                   133     14      -   created:p0:no
+    mknodat                 259    297     33   created:d0p1:no
+    symlink                  88     83      -   created:p1:no
+    symlinkat               266    304     36   created:d1p2:no
+    link                     86      9      -   linked:p0:no created:p1:no
+    linkat                  265    303     37   linked:d0p1:atfollow4 created:d2p3:no
+    rename                   82     38      -   removed:p0:no created:p1:no
+    renameat                264    302     38   removed:d0p1:no created:d2p3:no
+    renameat2               316    353    276   removed:d0p1:no created:d2p3:no
+    unlink                   87     10      -   removed:p0:no
+    unlinkat                263    301     35   removed:d0p1:no
+    rmdir                    84     40      -   removed:p0:no
+    chmod                    90     15      -   changed:p0:yes
+    fchmodat                268    306     53   changed:d0p1:yes
+    fchmodat2               452    452    452   changed:d0p1:at3
+    chown                    92    182      -   changed:p0:yes
+    chown32                   -    212      -   changed:p0:yes
+    lchown                   94     16      -   changed:p0:no
+    lchown32                  -    198      -   changed:p0:no
+    fchownat                260    298     54   changed:d0p1:at4
+    truncate                 76     92     45   changed:p0:yes
+    truncate64                -    193      -   changed:p0:yes
+    utime                   132     30      -   changed:p0:yes
+    utimes                  235    271      -   changed:p0:yes
+    futimesat               261    299      -   changed:d0p1:yes
+    utimensat               280    320     88   changed:d0p1:at3
+    utimensat_time64          -    412      -   changed:d0p1:at3
+    setxattr                188    226      5   changed:p0:yes
+    lsetxattr               189    227      6   changed:p0:no
+    getxattr                191    229      8   checked:p0:yes
+    lgetxattr               192    230      9   checked:p0:no
+    listxattr               194    232     11   checked:p0:yes
+    llistxattr              195    233     12   checked:p0:no
+    removexattr             197    235     14   changed:p0:yes
+    lremovexattr            198    236     15   changed:p0:no
+    setxattrat              463    463    463   changed:d0p1:at2
+    getxattrat              464    464    464   checked:d0p1:at2
+    listxattrat             465    465    465   checked:d0p1:at2
+    removexattrat           466    466    466   changed:d0p1:at2
+    file_getattr            468    468    468   checked:d0p1:at4
+    file_setattr            469    469    469   changed:d0p1:at4
+    inotify_add_watch       254    292     27   watched:p1:watch2
+    fanotify_mark           301    339    263   watched:d3p4:yes
+    bind                     49    361    200   created:s1:no
+    connect                  42    362    203   connected:s1:yes
+    sendto                   44    369    206   connected:s4:yes
+    mount                   165     21     40   mounted:p0:yes mounted:p1:yes
+    umount                    -     22      -   mounted:p0:yes
+    umount2                 166     52     39   mounted:p0:yes
+    pivot_root              155    217     41   mounted:p0:yes mounted:p1:yes
+    open_tree               428    428    428   opened:d0p1:at2
+    open_tree_attr          467    467    467   opened:d0p1:at2
+    move_mount              429    429    429   mounted:d0p1:yes mounted:d2p3:yes
+    fspick                  433    433    433   opened:d0p1:yes
+    mount_setattr           442    442    442   mounted:d0p1:at2
+    quotactl                179    131     60   mounted:p1:yes
+    acct                    163     51     89   opened:p0:yes
+    swapon                  167     87    224   opened:p0:yes
+    swapoff                 168    115    225   opened:p0:yes
+    uselib                  134     86      -   opened:p0:yes
+"""
+
+IO_URING_SETUP = 425
+"""The same number on every architecture; what a ring opens is seen by neither ptrace nor seccomp."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathArgument:
+    """One path that a call takes."""
+
+    kind: str
+    directory: int | None
+    """Index of the argument with the directory descriptor; None: the working directory."""
+    address: int
+    """Index of the argument that points to the string or the `struct sockaddr`."""
+    is_socket: bool
+    follow: str
+    follow_argument: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A system call that takes at least one path."""
+
+    name: str
+    paths: tuple[PathArgument, ...]
+
+
+def calls_of(architecture: int) -> dict[int, Call]:
+    """The table for one AUDIT_ARCH_* value, by system-call number."""
+    column = (AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64).index(architecture) + 1
+    rows = (line.split() for line in TABLE.split("\n") if line)
+    return {int(row[column]): Call(row[0], tuple(map(_argument, row[4:]))) for row in rows if row[column] != "-"}
+
+
+def _argument(word: str) -> PathArgument:
+    kind, where, follow = word.split(":")
+    directory = int(where[1]) if where[0] == "d" else None
+    digits = follow.lstrip("abcdefghijklmnopqrstuvwxyz")
+    return PathArgument(
+        kind=kind,
+        directory=directory,
+        address=int(where[-1]),
+        is_socket=where[0] == "s",
+        follow=follow[: len(follow) - len(digits)],
+        follow_argument=int(digits or 0),
+    )

@@ -1,0 +1,152 @@
+"""What goes over the socket between the pipeline and the observer: one JSON object a line.
+
+File names are bytes that need not be UTF-8; JSON has text only. Each byte that is not UTF-8 travels as a lone surrogate
+(PEP 383), which `text` and `raw` make and undo.
+"""
+
+import json
+import socket
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Message = dict[str, Any]
+
+
+def text(value: bytes) -> str:
+    """Bytes as JSON can carry them."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def raw(value: str) -> bytes:
+    """The bytes that `text` was given."""
+    return value.encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The sandbox that the observer is to make. Paths of the host are absolute."""
+
+    layers: tuple[str, ...]
+    """Directories of the image's layers, the topmost first; they become the overlay's lower directories."""
+    submounts: tuple[tuple[str, str], ...]
+    """Further file systems: (mount point inside, directory on the host), parents before children."""
+    scratch: str
+    """An empty directory on the host; the sandbox's mounts are made on it, in a mount namespace of their own."""
+    hostname: str
+    environment: tuple[str, ...]
+    """NAME=VALUE, as in an image's config."""
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    workdir: str
+    """Absolute path inside; made when it is missing."""
+
+    def to_message(self) -> Message:
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Message) -> "Job":
+        return cls(
+            layers=tuple(message["layers"]),
+            submounts=tuple((inside, outside) for inside, outside in message["submounts"]),
+            scratch=message["scratch"],
+            hostname=message["hostname"],
+            environment=tuple(message["environment"]),
+            uid=message["uid"],
+            gid=message["gid"],
+            groups=tuple(message["groups"]),
+            workdir=message["workdir"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of the sandbox at the moment of a use."""
+
+    pid: int
+    """Its pid inside the sandbox."""
+    program: bytes
+    """The executable that it runs, as /proc/PID/exe names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One way in which one path was used; counted once, at its first time."""
+
+    path: bytes
+    """Absolute inside the sandbox, as it was asked for: symlinks and ".." are still in it."""
+    kind: str
+    """executed, interpreted, opened, checked, readlink, entered, created, linked, removed, changed, connected, mounted
+    or watched. *interpreted* is what the kernel opens for an executed file: its `#!` program or its ELF interpreter."""
+    follow: bool
+    """Whether a symlink in the last component was followed."""
+    creates: bool
+    """Whether the call may make the name: then its directory is needed even where the name is not there."""
+    resolved: bytes | None
+    """Where the path led at that time in the running sandbox, None where it led nowhere."""
+    process: Process
+
+    def to_message(self) -> Message:
+        return {
+            "path": text(self.path),
+            "kind": self.kind,
+            "follow": self.follow,
+            "creates": self.creates,
+            "resolved": None if self.resolved is None else text(self.resolved),
+            "pid": self.process.pid,
+            "program": text(self.process.program),
+        }
+
+    @classmethod
+    def from_message(cls, message: Message) -> "Use":
+        return cls(
+            path=raw(message["path"]),
+            kind=message["kind"],
+            follow=message["follow"],
+            creates=message["creates"],
+            resolved=None if message["resolved"] is None else raw(message["resolved"]),
+            process=Process(message["pid"], raw(message["program"])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All uses of one run, in the order of their first time."""
+
+    uses: tuple[Use, ...]
+    stops: int
+    """How often a tracee was stopped at a call that names a file."""
+
+
+class Channel:
+    """A stream socket that carries messages. `receive` returns None at the end of the stream."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._buffer = bytearray()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Raises OSError when the other side is gone."""
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> Message | None:
+        """The next message; waits for it."""
+        while not self.has_buffered():
+            chunk = self._socket.recv(1 << 16)
+            if not chunk:
+                return None
+            self._buffer += chunk
+        line, _, rest = self._buffer.partition(b"\n")
+        self._buffer = rest
+        message: Message = json.loads(line)
+        return message
+
+    def has_buffered(self) -> bool:
+        """Whether `receive` would answer without waiting."""
+        return b"\n" in self._buffer
+
+    def close(self) -> None:
+        self._socket.close()
