@@ -1,0 +1,134 @@
+"""An image's config: the JSON that says how to run it (OCI image-spec, config.md; Docker's has the same shape)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracestrip import __version__
+from tracestrip.errors import ImageError
+
+LABEL_SOURCE_DIGEST = "tracestrip.source.digest"
+LABEL_SOURCE_NAME = "tracestrip.source.name"
+LABEL_VERSION = "tracestrip.version"
+_INHERITED_BASE = "org.opencontainers.image.base."
+"""These annotations name an image that the result shares layers with. It shares none."""
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A read-only view of the config's JSON object."""
+
+    document: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> "Config":
+        """Raises ImageError; *name* is the image, for the message."""
+        try:
+            document = json.loads(content)
+        except ValueError as error:
+            raise ImageError(f"{name}: its config is not JSON ({error}): build or save the image again") from error
+        config = cls(document if isinstance(document, dict) else {})
+        config._check(name)
+        return config
+
+    @classmethod
+    def empty(cls, architecture: str) -> "Config":
+        """The config of a root file system that has none."""
+        return cls({"architecture": architecture, "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}})
+
+    def _check(self, name: str) -> None:
+        run = self._run
+        lists = [run.get(key) or [] for key in ("Env", "Cmd", "Entrypoint")]
+        texts = [run.get(key) or "" for key in ("User", "WorkingDir", "StopSignal")]
+        objects = [run.get(key) or {} for key in ("Labels", "ExposedPorts", "Volumes")]
+        diff_ids = self.document.get("rootfs", {}).get("diff_ids")
+        fits = (
+            all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in [*lists, diff_ids])
+            and all(isinstance(value, str) for value in texts)
+            and all(isinstance(value, dict) for value in objects)
+        )
+        if not fits:
+            raise ImageError(f"{name}: its config does not have the shape that the OCI image-spec gives: build it again")
+
+    @property
+    def _run(self) -> Mapping[str, Any]:
+        run = self.document.get("config") or {}
+        return run if isinstance(run, dict) else {}
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """Digests of the uncompressed layers, the lowest first."""
+        return tuple(self.document["rootfs"]["diff_ids"])
+
+    @property
+    def architecture(self) -> str:
+        """In Go's words: amd64, arm64, …; empty when the config does not say."""
+        return str(self.document.get("architecture", ""))
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        """NAME=VALUE; with a PATH, as an engine adds one."""
+        given = tuple(self._run.get("Env") or ())
+        return given if any(pair.startswith("PATH=") for pair in given) else (DEFAULT_PATH, *given)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """ENTRYPOINT followed by CMD."""
+        return tuple(self._run.get("Entrypoint") or ()) + tuple(self._run.get("Cmd") or ())
+
+    @property
+    def user(self) -> str:
+        """name, uid, name:group or uid:gid; empty for root."""
+        return str(self._run.get("User") or "")
+
+    @property
+    def workdir(self) -> str:
+        return str(self._run.get("WorkingDir") or "/")
+
+    @property
+    def stop_signal(self) -> str:
+        """A name with or without SIG, or a number."""
+        return str(self._run.get("StopSignal") or "SIGTERM")
+
+    @property
+    def exposed_ports(self) -> frozenset[tuple[int, str]]:
+        """(port, "tcp" or "udp") of EXPOSE; ranges spread out."""
+        ports = set()
+        for text in self._run.get("ExposedPorts") or ():
+            numbers, _, protocol = text.partition("/")
+            first, _, last = numbers.partition("-")
+            if first.isdigit() and (last or first).isdigit():
+                ports |= {(port, protocol or "tcp") for port in range(int(first), int(last or first) + 1)}
+        return frozenset(ports)
+
+    def stripped(self, diff_id: str, command: Sequence[str] | None, source: str, digest: str | None) -> "Config":
+        """The config of the result: one layer, *command* (if any) in place of ENTRYPOINT and CMD, labels of its origin.
+
+        Everything else that says how to run the image stays.
+        """
+        run = dict(self._run)
+        if command is not None:
+            run["Entrypoint"] = None
+            run["Cmd"] = list(command)
+        labels = {key: value for key, value in (run.get("Labels") or {}).items() if not key.startswith(_INHERITED_BASE)}
+        labels |= {LABEL_SOURCE_NAME: source, LABEL_VERSION: __version__}
+        labels |= {LABEL_SOURCE_DIGEST: digest} if digest else {}
+        run["Labels"] = labels
+        kept = {key: self.document[key] for key in _KEPT_KEYS if key in self.document}
+        return Config({
+            **kept,
+            "config": run,
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "history": [{"created": kept.get("created", _EPOCH), "created_by": f"tracestrip {__version__} from {source}"}],
+        })
+
+    def to_bytes(self) -> bytes:
+        """The JSON text, the same for the same config."""
+        return json.dumps(self.document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+_EPOCH = "1970-01-01T00:00:00Z"
+_KEPT_KEYS = ("created", "author", "architecture", "variant", "os", "os.version", "os.features")
