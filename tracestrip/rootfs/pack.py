@@ -1,0 +1,80 @@
+"""Cuts a layer out of a tree: the chosen entries with the headers and bytes of the image's own layers.
+
+The same entries give the same bytes: sorted by path, PAX where the old format cannot say it, no user names (they are
+looked up by number in a container), hard links in one direction.
+"""
+
+import hashlib
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tracestrip.image.image import LayerArchive
+from tracestrip.rootfs.tree import Entry, Kind, chunks
+
+_TYPES = {
+    Kind.FILE: tarfile.REGTYPE,
+    Kind.DIRECTORY: tarfile.DIRTYPE,
+    Kind.SYMLINK: tarfile.SYMTYPE,
+    Kind.CHARACTER: tarfile.CHRTYPE,
+    Kind.BLOCK: tarfile.BLKTYPE,
+    Kind.FIFO: tarfile.FIFOTYPE,
+}
+
+
+def pack(entries: Iterable[Entry], file: Path) -> LayerArchive:
+    """Write a layer archive of *entries* to *file*. Raises OSError; ImageError when a source changed meanwhile."""
+    digest = hashlib.sha256()
+    size = 0
+    with file.open("wb") as output:
+        for piece in _archive(entries):
+            digest.update(piece)
+            size += output.write(piece)
+    return LayerArchive(file, 0, size, f"sha256:{digest.hexdigest()}")
+
+
+def _archive(entries: Iterable[Entry]) -> Iterator[bytes]:
+    first_names: dict[object, bytes] = {}
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        if entry.path == b"/" and _is_plain_root(entry):
+            continue
+        first = first_names.get(entry.inode) if entry.inode is not None else None
+        yield _header(entry, first)
+        if first is None:
+            if entry.inode is not None:
+                first_names[entry.inode] = entry.path
+            if entry.kind is Kind.FILE:
+                yield from chunks(entry)
+                yield bytes(-entry.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _is_plain_root(entry: Entry) -> bool:
+    """The root that every engine makes by itself. What is said of it elsewhere is a matter of chance."""
+    return (entry.mode, entry.uid, entry.gid, entry.xattrs) == (0o755, 0, 0, ())
+
+
+def _header(entry: Entry, linked: bytes | None) -> bytes:
+    header = tarfile.TarInfo(_text(entry.path[1:]) or ".")
+    header.type = tarfile.LNKTYPE if linked else _TYPES[entry.kind]
+    header.mode, header.uid, header.gid = entry.mode, entry.uid, entry.gid
+    header.size = 0 if linked else entry.size
+    header.linkname = _text(linked[1:] if linked else entry.target)
+    header.devmajor, header.devminor = entry.device
+    seconds, fraction = divmod(entry.mtime, 10**9)
+    header.mtime = seconds
+    if fraction:
+        header.pax_headers["mtime"] = _seconds(entry.mtime)
+    for name, value in entry.xattrs:
+        header.pax_headers[f"SCHILY.xattr.{_text(name)}"] = _text(value)
+    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _seconds(nanoseconds: int) -> str:
+    """A time with its fraction, as PAX writes it."""
+    whole, fraction = divmod(abs(nanoseconds), 10**9)
+    return f"{'-' if nanoseconds < 0 else ''}{whole}.{fraction:09d}".rstrip("0")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
