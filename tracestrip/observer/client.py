@@ -80,7 +80,6 @@ class Sandbox:
         """Start a command inside, as the image's user; its number. Raises TargetError when it cannot be executed."""
         number = self._next_number
         self._next_number += 1
-        self._alive = True
         self._send({"do": "launch", "number": number, "arguments": arguments, "observed": observed})
         while (message := self._handle(self._receive()))["event"] not in ("started", "failed"):
             pass
@@ -186,8 +185,8 @@ class Sandbox:
         if message["event"] == "exited":
             status = os.waitstatus_to_exitcode(message["status"])
             self._ended[message["number"]] = Completed(status, raw(message["output"]))
-        elif message["event"] == "empty":
-            self._alive = False
+        elif message["event"] in ("started", "empty"):
+            self._alive = message["event"] == "started"
         return message
 
     def _lost(self) -> TargetError:

@@ -1,0 +1,5 @@
+"""`python -m tracestrip`."""
+
+from tracestrip.cli import main
+
+main()

@@ -1,0 +1,125 @@
+"""The command line: parse, call the pipeline, print."""
+
+import json
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from tracestrip import __version__, pipeline
+from tracestrip.errors import Interrupted, TracestripError
+from tracestrip.exercise.plan import Plan
+from tracestrip.report.terminal import Progress, print_table
+
+_OUTPUT_SHOWN = 4096
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tracestrip")
+def commands() -> None:
+    """Strip a container image down to what its service really uses."""
+
+
+@commands.command()
+@click.argument("image")
+@click.option("-e", "--execute", "command", metavar="COMMAND", help="The command; default: the image's ENTRYPOINT and CMD.")
+@click.option("--probe", "probes", multiple=True, metavar="CMD", help="Shell command of the host that must succeed; @FILE: a script.")
+@click.option("--exec", "inside", multiple=True, metavar="CMD", help="Command to run inside the image, observed.")
+@click.option("--ready", metavar="CMD", help="The target is ready when this command of the host succeeds.")
+@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="The target is ready after this time.")
+@click.option("--probe-timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, metavar="SECONDS",
+              help="Time for readiness, and for each --probe and --exec.")
+@click.option("--stop-timeout", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS",
+              help="Time between the image's stop signal and SIGKILL.")
+@click.option("--tag", metavar="NAME", help="Name of the result; default: IMAGE-stripped.")
+@click.option("-o", "--output", metavar="REF", help="Where the result goes, e.g. docker-archive:FILE.")
+@click.option("--force", is_flag=True, help="Replace an output file that exists.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a JSON report: every path and why it stayed.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of stdout.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Keep these paths too, with their libraries.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Drop these paths, whatever used them.")
+@click.option("--keep", type=click.Choice(["used", "opened"]), default="used", show_default=True,
+              help="What counts as use: every call that names the path, or opening it only.")
+@click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Set a variable for the run.")
+@click.option("--user", metavar="USER[:GROUP]", help="Run as this user; default: the image's.")
+@click.option("--workdir", metavar="DIR", help="Run in this directory; default: the image's.")
+@click.option("--hostname", metavar="NAME", help="Host name in the sandbox.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def run(
+    image: str, command: str | None, probes: tuple[str, ...], inside: tuple[str, ...], ready: str | None,
+    wait: float | None, probe_timeout: float, stop_timeout: float, tag: str | None, output: str | None, force: bool,
+    report: Path | None, form: str, include: tuple[str, ...], exclude: tuple[str, ...], keep: str,
+    environment: tuple[str, ...], user: str | None, workdir: str | None, hostname: str | None, debug: bool,
+) -> None:  # fmt: skip
+    """Run IMAGE's command, watch which files it uses while the probes exercise it, and write an image of exactly those.
+
+    IMAGE is a name in the local engine, docker-archive:FILE[:NAME], or dir:PATH.
+    """
+    for pair in environment:
+        if "=" not in pair.lstrip("="):
+            raise click.UsageError(f"--env {pair}: write NAME=VALUE")
+    if workdir is not None and not workdir.startswith("/"):
+        raise click.UsageError(f"--workdir {workdir}: write an absolute path of the image")
+    request = pipeline.Request(
+        image=image,
+        command=command,
+        plan=Plan(probes, inside, ready, wait, probe_timeout, stop_timeout),
+        tag=tag,
+        output=output,
+        force=force,
+        report=report,
+        environment=environment,
+        user=user,
+        workdir=workdir,
+        hostname=hostname,
+        include=include,
+        exclude=exclude,
+        opened_only=keep == "opened",
+    )
+    with Progress() as progress:
+        finished = pipeline.run(request, progress.step)
+    if form == "json":
+        click.echo(json.dumps(finished.summary(), indent=1))
+    else:
+        print_table(finished)
+
+
+def main() -> NoReturn:
+    """The `tracestrip` command. Ends the process with the exit code of the contract."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        commands.main(standalone_mode=False)
+    except click.exceptions.Exit as request:
+        sys.exit(request.exit_code)
+    except (click.ClickException, click.Abort) as error:
+        _fail(error.format_message() if isinstance(error, click.ClickException) else "aborted", 2)
+    except TracestripError as error:
+        _show_output(error.output)
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        _fail(f"internal error: {type(error).__name__}: {error}: run again with --debug and report it", 1)
+    sys.exit(0)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """The first signal unwinds everything; those that follow would only interrupt the cleaning up."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def _show_output(output: bytes) -> None:
+    for line in output[-_OUTPUT_SHOWN:].decode("utf-8", "replace").splitlines():
+        click.echo(f"  | {line}", err=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    click.echo("tracestrip: " + " ".join(message.split()), err=True)
+    sys.exit(code)

@@ -1,0 +1,55 @@
+"""What the target is put through: readiness, probes, commands inside."""
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracestrip.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The exercise, as the user wrote it."""
+
+    probes: tuple[str, ...] = ()
+    """Shell commands of the host, or @FILE: a script."""
+    commands: tuple[str, ...] = ()
+    """Commands that are run inside, observed; split as a shell would, but run without one."""
+    ready: str | None = None
+    """A command of the host, as a probe, that succeeds when the target is ready."""
+    wait: float | None = None
+    """Seconds after which the target counts as ready."""
+    timeout: float = 30.0
+    """Seconds until readiness, each probe and each command inside must have succeeded."""
+    grace: float = 10.0
+    """Seconds between the stop signal and SIGKILL."""
+
+    def check(self) -> None:
+        """Raises UsageError for what can never work."""
+        for probe in filter(None, (*self.probes, self.ready)):
+            probe_arguments(probe)
+        for command in self.commands:
+            split_command(command, "--exec")
+
+
+def probe_arguments(probe: str) -> list[str]:
+    """The host's command line for a probe. A script that is not executable is given to sh. Raises UsageError."""
+    if not probe.startswith("@"):
+        return ["/bin/sh", "-c", probe]
+    script = Path(probe[1:])
+    if not script.is_file():
+        raise UsageError(f"--probe {probe}: no such script: name a file, or give the command itself without @")
+    path = str(script.resolve())
+    return [path] if os.access(path, os.X_OK) else ["/bin/sh", path]
+
+
+def split_command(command: str, option: str) -> list[str]:
+    """The words of a command, split as sh does. Raises UsageError."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"{option} {command!r}: {error}: balance its quotes") from error
+    if not words:
+        raise UsageError(f"{option}: the command is empty: name a program")
+    return words

@@ -1,0 +1,106 @@
+"""What an ELF file needs, read from the files alone: for loaders that cannot run on this machine.
+
+The search of ld.so(8): DT_RPATH (of the file and of those that need it, where there is no DT_RUNPATH), LD_LIBRARY_PATH,
+DT_RUNPATH of the file itself, ld.so.conf's directories, and the usual ones. Not covered: hardware-capability
+subdirectories and DF_1_NODEFLIB.
+"""
+
+import io
+from dataclasses import dataclass
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+
+from tracestrip.keep.patterns import matches
+from tracestrip.rootfs.tree import Entry, Kind, Tree, parent
+from tracestrip.rootfs.walk import walk
+
+_USUAL_DIRECTORIES = (b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib")
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """The parts of a dynamic section that steer the search."""
+
+    machine: tuple[int, str]
+    """(32 or 64, machine)."""
+    needed: tuple[bytes, ...]
+    rpath: tuple[bytes, ...]
+    runpath: tuple[bytes, ...]
+
+
+def needed_libraries(tree: Tree, entry: Entry, library_path: bytes) -> list[bytes]:
+    """Paths of all libraries that *entry* needs, directly and through others, as they are found in *tree*."""
+    start = read_dynamic(tree, entry)
+    if start is None:
+        return []
+    configured = _configured_directories(tree)
+    wanted_path = tuple(filter(None, library_path.split(b":")))
+    found: dict[bytes, bytes | None] = {}
+    queue = [(start, start.rpath)]
+    while queue:
+        dynamic, inherited = queue.pop()
+        for name in dynamic.needed:
+            if name in found:
+                continue
+            before = () if dynamic.runpath else inherited
+            directories = (*before, *wanted_path, *dynamic.runpath, *configured, *_USUAL_DIRECTORIES)
+            candidates = [name] if b"/" in name else [directory + b"/" + name for directory in directories]
+            found[name] = None
+            for candidate in candidates:
+                library = walk(tree, candidate).entry
+                loaded = read_dynamic(tree, library) if library is not None else None
+                if loaded is not None and loaded.machine == start.machine:
+                    found[name] = candidate
+                    queue.append((loaded, (*loaded.rpath, *inherited)))
+                    break
+    return [path for path in found.values() if path is not None]
+
+
+def read_dynamic(tree: Tree, entry: Entry) -> Dynamic | None:
+    """The dynamic section of an ELF file; None for static and other files."""
+    if entry.kind is not Kind.FILE or tree.read(entry, 4) != b"\x7fELF":
+        return None
+    try:
+        elf = ELFFile(io.BytesIO(tree.read(entry)))
+        segment = next((part for part in elf.iter_segments() if isinstance(part, DynamicSegment)), None)
+        if segment is None:
+            return None
+        tags = [(tag.entry.d_tag, tag) for tag in segment.iter_tags()]
+    except (ELFError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None  # damaged; the kernel would not load it either
+    origin = parent(entry.path)
+    return Dynamic(
+        machine=(elf.elfclass, str(elf["e_machine"])),
+        needed=tuple(_raw(tag.needed) for name, tag in tags if name == "DT_NEEDED"),
+        rpath=_directories([tag.rpath for name, tag in tags if name == "DT_RPATH"], origin),
+        runpath=_directories([tag.runpath for name, tag in tags if name == "DT_RUNPATH"], origin),
+    )
+
+
+def _directories(values: list[str], origin: bytes) -> tuple[bytes, ...]:
+    paths = (path for value in values for path in _raw(value).split(b":") if path)
+    return tuple(path.replace(b"${ORIGIN}", origin).replace(b"$ORIGIN", origin) for path in paths)
+
+
+def _configured_directories(tree: Tree, file: bytes = b"/etc/ld.so.conf", depth: int = 4) -> tuple[bytes, ...]:
+    """The directories of ld.so.conf and the files that it includes; ldconfig(8)."""
+    entry = walk(tree, file).entry
+    if entry is None or entry.kind is not Kind.FILE or not depth:
+        return ()
+    directories: list[bytes] = []
+    for line in tree.read(entry).splitlines():
+        words = line.partition(b"#")[0].split()
+        if words[:1] == [b"include"]:
+            for pattern in words[1:]:
+                absolute = pattern if pattern.startswith(b"/") else parent(file) + b"/" + pattern
+                for path in sorted(matches(tree, absolute)):
+                    directories += _configured_directories(tree, path, depth - 1)
+        else:
+            directories += words
+    return tuple(directories)
+
+
+def _raw(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")

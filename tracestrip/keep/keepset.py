@@ -1,0 +1,132 @@
+"""The kept set: which paths of the image stay, each with its reasons."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tracestrip.observer.wire import Observation, Process, Use
+from tracestrip.rootfs.tree import Entry, Kind, Tree, parent
+from tracestrip.rootfs.walk import walk
+
+RUNTIME_MOUNTS = (b"/proc", b"/sys", b"/dev")
+"""An engine mounts these over the image: what is used there is not the image's."""
+
+ALWAYS_KEPT = (
+    b"/", b"/etc/passwd", b"/etc/group", b"/etc/nsswitch.conf", b"/tmp",
+    *RUNTIME_MOUNTS, b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf",
+)  # fmt: skip
+
+OPENING = frozenset({"executed", "interpreted", "opened"})
+"""Kinds of use that need the file's content; `--keep opened` counts these only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a path stays."""
+
+    rule: str
+    """A kind of `wire.Use`, or: always kept, directory of, symlink to, ldd of, included, workdir, hard link of."""
+    of: bytes | None = None
+    """The path that the rule speaks of."""
+    process: Process | None = None
+    """Who used it first."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """One path that stays."""
+
+    entry: Entry
+    reasons: list[Reason] = field(default_factory=list)
+
+
+class KeepSet:
+    """Grows by uses and rules; every path has its directories, and every symlink that led to it."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._kept: dict[bytes, Kept] = {}
+
+    def __iter__(self) -> Iterator[Kept]:
+        """Sorted by path."""
+        return (self._kept[path] for path in sorted(self._kept))
+
+    def __contains__(self, path: bytes) -> bool:
+        return path in self._kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add_always_kept(self, workdir: bytes) -> None:
+        for path in ALWAYS_KEPT:
+            self.add_path(path, Reason("always kept"))
+        self.add_path(workdir, Reason("workdir"))
+
+    def add_observation(self, observation: Observation, kinds: frozenset[str] | None) -> None:
+        """*kinds*: only uses of these; None for all."""
+        for use in observation.uses:
+            if kinds is None or use.kind in kinds:
+                self._add_use(use)
+
+    def add_path(self, path: bytes, reason: Reason, *, follow: bool = True, creates: bool = False) -> Entry | None:
+        """Keep what *path* leads to and everything on the way; what that is, None where it leads nowhere in the image.
+
+        *creates*: then the directory that the name would be made in stays too.
+        """
+        found = walk(self._tree, path, follow=follow)
+        end = found.entry or (found.directory if creates else None)
+        if end is None or _is_mounted_over(end.path):
+            return None
+        for link in found.links:
+            self._add(link, Reason("symlink to", end.path, reason.process))
+        for passed in found.directories:
+            self._add_directories(passed, end.path)
+        self._add(end, reason if found.entry else Reason("directory of", path, reason.process))
+        return found.entry
+
+    def add_entry(self, entry: Entry, reason: Reason) -> None:
+        """Keep an entry of the tree, with its directories."""
+        self._add(entry, reason)
+
+    def remove(self, path: bytes) -> None:
+        """Drop *path*, if it is there, and all that is below it."""
+        below = path.rstrip(b"/") + b"/"
+        for kept in [name for name in self._kept if name == path or name.startswith(below)]:
+            if kept != b"/":
+                del self._kept[kept]
+
+    def files(self) -> list[Entry]:
+        """Regular files whose content counts: opened, executed, included, or a library of such a file."""
+        weak = {"always kept", "checked", "directory of", "symlink to"}
+        return [
+            kept.entry
+            for kept in self
+            if kept.entry.kind is Kind.FILE and any(reason.rule not in weak for reason in kept.reasons)
+        ]
+
+    def _add_use(self, use: Use) -> None:
+        reason = Reason(use.kind, None, use.process)
+        self.add_path(use.path, reason, follow=use.follow, creates=use.creates)
+        # In the running sandbox a symlink, mount or rename may have led elsewhere than the image alone would.
+        if use.resolved is not None and not _is_mounted_over(use.resolved):
+            entry = self._tree.entry(use.resolved)
+            if entry is not None:
+                self._add(entry, reason)
+
+    def _add(self, entry: Entry, reason: Reason) -> None:
+        kept = self._kept.setdefault(entry.path, Kept(entry))
+        if not any((known.rule, known.of) == (reason.rule, reason.of) for known in kept.reasons):
+            kept.reasons.append(reason)
+        if entry.path != b"/":
+            self._add_directories(parent(entry.path), entry.path)
+
+    def _add_directories(self, path: bytes, holds: bytes) -> None:
+        while path not in self._kept:
+            entry = self._tree.entry(path)
+            if entry is None:
+                return
+            self._kept[path] = Kept(entry, [Reason("directory of", holds)])
+            path = parent(path)
+
+
+def _is_mounted_over(path: bytes) -> bool:
+    return any(path.startswith(mount + b"/") for mount in RUNTIME_MOUNTS)

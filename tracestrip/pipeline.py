@@ -1,0 +1,254 @@
+"""The story of `tracestrip run`, from an image to a smaller one.
+
+    Reference ─▶ Image ─▶ Tree ─▶ root directories ─▶ Observation ─▶ KeepSet ─▶ layer ─▶ Image' ─▶ published
+
+Data goes one way; each step is told in full where it lives.
+"""
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracestrip.errors import EnvironmentLack, ImageError, TargetError, UsageError
+from tracestrip.exercise.exercise import Exercised, exercise
+from tracestrip.exercise.plan import Plan, split_command
+from tracestrip.image import docker_archive
+from tracestrip.image.config import Config
+from tracestrip.image.directory import host_architecture, read_directory
+from tracestrip.image.image import Image, LayerArchive, LayerDirectory
+from tracestrip.image.reference import (
+    ARCHIVE,
+    DIRECTORY,
+    ENGINE,
+    Reference,
+    parse_name,
+    parse_reference,
+    stripped_name,
+)
+from tracestrip.keep.keepset import OPENING, KeepSet
+from tracestrip.keep.ldd import Libraries
+from tracestrip.keep.rules import exclude, include
+from tracestrip.observer.client import Sandbox
+from tracestrip.observer.wire import Job, Observation, raw
+from tracestrip.report.report import Report, Totals
+from tracestrip.rootfs.accounts import find_account
+from tracestrip.rootfs.archive_tree import ArchiveTree
+from tracestrip.rootfs.directory_tree import DirectoryTree
+from tracestrip.rootfs.extract import extract
+from tracestrip.rootfs.pack import pack
+from tracestrip.rootfs.submounts import submounts
+from tracestrip.rootfs.tree import Kind, Tree
+from tracestrip.scratch import scratch_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asks of `tracestrip run`."""
+
+    image: str
+    command: str | None = None
+    plan: Plan = field(default_factory=Plan)
+    tag: str | None = None
+    output: str | None = None
+    force: bool = False
+    report: Path | None = None
+    environment: tuple[str, ...] = ()
+    user: str | None = None
+    workdir: str | None = None
+    hostname: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    opened_only: bool = False
+
+
+def run(request: Request, step: Callable[[str], None]) -> Report:
+    """Strip an image to what its command uses while the plan is carried out. *step* is told what is done next."""
+    start = time.monotonic()
+    source = parse_reference(request.image)
+    target = _destination(request, source)
+    command = split_command(request.command, "-e") if request.command is not None else None
+    request.plan.check()
+    _check_environment()
+    with scratch_directory() as scratch:
+        step(f"reading {request.image}")
+        image = _read(source, scratch)
+        tree = _tree(image)
+        arguments = command or _own_command(image)
+        roots = _root_directories(image, tree, scratch, step)
+        job = _job(request, image, tree, roots, scratch)
+
+        step(f"running {' '.join(arguments)}")
+        observation, exercised = _observe(job, list(arguments), image.config, request.plan)
+
+        step("asking the image's loader for libraries")
+        keep = _choose(request, tree, job, observation)
+
+        step("writing the stripped image")
+        layer = pack((kept.entry for kept in keep), scratch / "layer.tar")
+        config = image.config.stripped(layer.diff_id, command, image.name, image.digest)
+        digest = _publish(config, layer, target, scratch)
+        report = Report(
+            source=image,
+            source_totals=_totals(source, tree),
+            result=str(target),
+            result_digest=digest,
+            layer_digest=layer.diff_id,
+            layer_bytes=layer.size,
+            command=tuple(arguments),
+            exercised=exercised,
+            keep=keep,
+            stops=observation.stops,
+            seconds=time.monotonic() - start,
+        )
+    if request.report is not None:
+        with docker_archive.whole_file(request.report) as file:
+            file.write(report.to_json().encode())
+    return report
+
+
+def _destination(request: Request, source: Reference) -> Reference:
+    """Where the result goes; refused here, before anything runs, when that cannot be."""
+    tag = parse_name(request.tag) if request.tag else None
+    if request.output is None:
+        if source.transport != ENGINE or source.name is None:
+            raise UsageError(f"{request.image}: say where the result goes: -o docker-archive:FILE")
+        return Reference(ENGINE, None, tag or stripped_name(source.name))
+    target = parse_reference(request.output)
+    if target.transport == DIRECTORY:
+        raise UsageError(f"-o {request.output}: a directory cannot hold an image: use -o docker-archive:FILE")
+    if target.path is not None:
+        _check_writable(target.path, request.force)
+    name = target.name or tag or (stripped_name(source.name) if source.name else None)
+    return Reference(target.transport, target.path, name)
+
+
+def _check_writable(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise UsageError(f"{path}: exists already: choose another name, or replace it with --force")
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise UsageError(f"{path}: cannot be written: choose a place in a directory that exists and is writable")
+
+
+def _check_environment() -> None:
+    if os.geteuid() != 0:
+        raise EnvironmentLack("tracestrip needs root for namespaces and overlayfs: run it with sudo")
+
+
+def _read(source: Reference, scratch: Path) -> Image:
+    if source.transport == ENGINE:
+        from tracestrip.image.engine import Engine  # noqa: PLC0415 - half of the start-up time, for one transport
+
+        return Engine().read(source.name or "", scratch)
+    if source.path is None:
+        raise UsageError(f"{source}: no path is given")
+    if source.transport == DIRECTORY:
+        return read_directory(source.path)
+    return docker_archive.read_archive(source.path, source.name, scratch, str(source))
+
+
+def _tree(image: Image) -> Tree:
+    archives = tuple(layer for layer in image.layers if isinstance(layer, LayerArchive))
+    directories = tuple(layer for layer in image.layers if isinstance(layer, LayerDirectory))
+    return DirectoryTree(directories) if directories else ArchiveTree(archives)
+
+
+def _own_command(image: Image) -> tuple[str, ...]:
+    if image.config.architecture not in ("", host_architecture()):
+        raise ImageError(
+            f"{image.name}: it is for {image.config.architecture}, this machine is {host_architecture()}: run it on one of those"
+        )
+    if not image.config.command:
+        raise TargetError(f"{image.name}: it has neither ENTRYPOINT nor CMD: name a command with -e")
+    return image.config.command
+
+
+def _root_directories(image: Image, tree: Tree, scratch: Path, step: Callable[[str], None]) -> tuple[Path, ...]:
+    """Directories that, stacked, are the image's root; the topmost first. Layers that lie in directories serve as they are."""
+    if isinstance(tree, DirectoryTree):
+        return tuple(layer.path for layer in reversed(image.layers) if isinstance(layer, LayerDirectory))
+    step(f"extracting {image.name}")
+    root = scratch / "image"
+    root.mkdir()
+    extract(tree, root)
+    return (root,)
+
+
+def _job(request: Request, image: Image, tree: Tree, roots: tuple[Path, ...], scratch: Path) -> Job:
+    config = image.config
+    account = find_account(tree, config.user if request.user is None else request.user)
+    hostname = request.hostname or hashlib.sha256((image.digest or image.name).encode()).hexdigest()[:12]
+    given = dict(pair.partition("=")[::2] for pair in (*config.environment, *request.environment))
+    environment = {"HOSTNAME": hostname, "HOME": account.home or "/"} | given
+    (scratch / "sandbox").mkdir()
+    return Job(
+        layers=tuple(map(str, roots)),
+        submounts=submounts(roots[0]) if image.digest is None else (),
+        scratch=str(scratch / "sandbox"),
+        hostname=hostname,
+        environment=tuple(f"{name}={value}" for name, value in environment.items()),
+        uid=account.uid,
+        gid=account.gid,
+        groups=account.groups,
+        workdir=request.workdir or config.workdir,
+    )
+
+
+def _observe(job: Job, arguments: list[str], config: Config, plan: Plan) -> tuple[Observation, Exercised]:
+    with Sandbox(job) as sandbox:
+        exercised = exercise(sandbox, arguments, config.exposed_ports, plan)
+        return sandbox.stop(_signal_number(config.stop_signal), plan.grace), exercised
+
+
+def _signal_number(name: str) -> int:
+    """Of a STOPSIGNAL: a number, or a name with or without SIG."""
+    if name.isdigit():
+        return int(name)
+    try:
+        return signal.Signals["SIG" + name.upper().removeprefix("SIG")]
+    except KeyError:
+        return signal.SIGTERM
+
+
+def _choose(request: Request, tree: Tree, job: Job, observation: Observation) -> KeepSet:
+    """What stays. The loaders answer in a fresh sandbox, which has nothing of what the run wrote."""
+    keep = KeepSet(tree)
+    keep.add_always_kept(raw(job.workdir))
+    keep.add_observation(observation, OPENING if request.opened_only else None)
+    for pattern in request.include:
+        include(keep, tree, raw(pattern))
+    library_path = dict(pair.partition("=")[::2] for pair in job.environment).get("LD_LIBRARY_PATH", "")
+    with Sandbox(job) as sandbox:
+        Libraries(tree, sandbox.run, raw(library_path)).add_to(keep)
+    for pattern in request.exclude:
+        exclude(keep, raw(pattern))
+    return keep
+
+
+def _publish(config: Config, layer: LayerArchive, target: Reference, scratch: Path) -> str:
+    """Bring the image to its place, whole or not at all; the digest of its config."""
+    if target.transport == ARCHIVE and target.path is not None:
+        with docker_archive.whole_file(target.path) as output:
+            return docker_archive.write_archive(config, layer, target.name, output)
+    from tracestrip.image.engine import Engine  # noqa: PLC0415 - half of the start-up time, for one transport
+
+    with (scratch / "result.tar").open("w+b") as archive:
+        digest = docker_archive.write_archive(config, layer, target.name, archive)
+        archive.seek(0)
+        Engine().load(archive, target.name or "")
+    return digest
+
+
+def _totals(source: Reference, tree: Tree) -> Totals:
+    """Of the original image; not of a directory, which may be a whole host."""
+    if source.transport == DIRECTORY:
+        return Totals(None, None)
+    count, files = 0, {}
+    for entry in tree.walk():
+        count += 1
+        if entry.kind is Kind.FILE:
+            files[entry.inode or entry.path] = entry.size
+    return Totals(count, sum(files.values()))

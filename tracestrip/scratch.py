@@ -1,0 +1,45 @@
+"""A run's temporary directory: gone at its end, and cleared by the next run after a `kill -9`."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tracestrip.errors import EnvironmentLack
+
+_PREFIX = "tracestrip-"
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """An empty directory below TMPDIR (/var/tmp by default), locked while its owner lives. Raises EnvironmentLack."""
+    place = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there
+    try:
+        _clear_abandoned(place)
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    except OSError as error:
+        raise EnvironmentLack(f"{place}: no temporary directory can be made: {error.strerror}: set TMPDIR") from error
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _clear_abandoned(place: Path) -> None:
+    for path in place.glob(_PREFIX + "*"):
+        # The owner's lock goes with the owner, however it ends.
+        with suppress(OSError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                status = os.fstat(lock)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if status.st_uid == os.geteuid() and status.st_mode & 0o777 == 0o700:
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
