@@ -74,10 +74,11 @@ class KeepSet:
         """
         found = walk(self._tree, path, follow=follow)
         end = found.entry or (found.directory if creates else None)
+        for link in found.links:
+            # Also where it dangles in the image: it may lead to a mount, or to what the run itself makes.
+            self._add(link, Reason("symlink to", end.path if end else link.target, reason.process))
         if end is None or _is_mounted_over(end.path):
             return None
-        for link in found.links:
-            self._add(link, Reason("symlink to", end.path, reason.process))
         for passed in found.directories:
             self._add_directories(passed, end.path)
         self._add(end, reason if found.entry else Reason("directory of", path, reason.process))

@@ -196,8 +196,13 @@ class Sandbox:
 
 
 def _is_dying(init: int) -> bool:
-    """Whether pid 1 of a sandbox whose observer is dead still takes its time to go."""
+    """Whether pid 1 of a sandbox whose observer is dead still takes its time to go.
+
+    As a zombie it has taken all others of its pid namespace with it: pid_namespaces(7).
+    """
     try:
-        return os.readlink(f"/proc/{init}/ns/pid") != os.readlink("/proc/self/ns/pid")
+        with open(f"/proc/{init}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2].split()[0]
+        return state != b"Z" and os.readlink(f"/proc/{init}/ns/pid") != os.readlink("/proc/self/ns/pid")
     except OSError:
         return False
