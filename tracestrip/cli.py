@@ -27,18 +27,20 @@ def commands() -> None:
 @commands.command()
 @click.argument("image")
 @click.option("-e", "--execute", "command", metavar="COMMAND", help="The command; default: the image's ENTRYPOINT and CMD.")
-@click.option("--probe", "probes", multiple=True, metavar="CMD", help="Shell command of the host that must succeed; @FILE: a script.")
+@click.option("--probe", "probes", multiple=True, metavar="CMD",
+              help="Shell command of the host that must succeed; @FILE: a script.")
 @click.option("--exec", "inside", multiple=True, metavar="CMD", help="Command to run inside the image, observed.")
 @click.option("--ready", metavar="CMD", help="The target is ready when this command of the host succeeds.")
 @click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="The target is ready after this time.")
-@click.option("--probe-timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, metavar="SECONDS",
-              help="Time for readiness, and for each --probe and --exec.")
+@click.option("--probe-timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+              metavar="SECONDS", help="Time for readiness, and for each --probe and --exec.")
 @click.option("--stop-timeout", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS",
               help="Time between the image's stop signal and SIGKILL.")
 @click.option("--tag", metavar="NAME", help="Name of the result; default: IMAGE-stripped.")
 @click.option("-o", "--output", metavar="REF", help="Where the result goes, e.g. docker-archive:FILE.")
 @click.option("--force", is_flag=True, help="Replace an output file that exists.")
-@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a JSON report: every path and why it stayed.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write a JSON report: every path and why it stayed.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of stdout.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Keep these paths too, with their libraries.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Drop these paths, whatever used them.")
@@ -48,12 +50,12 @@ def commands() -> None:
 @click.option("--user", metavar="USER[:GROUP]", help="Run as this user; default: the image's.")
 @click.option("--workdir", metavar="DIR", help="Run in this directory; default: the image's.")
 @click.option("--hostname", metavar="NAME", help="Host name in the sandbox.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def run(
     image: str, command: str | None, probes: tuple[str, ...], inside: tuple[str, ...], ready: str | None,
     wait: float | None, probe_timeout: float, stop_timeout: float, tag: str | None, output: str | None, force: bool,
     report: Path | None, form: str, include: tuple[str, ...], exclude: tuple[str, ...], keep: str,
-    environment: tuple[str, ...], user: str | None, workdir: str | None, hostname: str | None, debug: bool,
+    environment: tuple[str, ...], user: str | None, workdir: str | None, hostname: str | None,
 ) -> None:  # fmt: skip
     """Run IMAGE's command, watch which files it uses while the probes exercise it, and write an image of exactly those.
 

@@ -76,6 +76,7 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
     with scratch_directory() as scratch:
         step(f"reading {request.image}")
         image = _read(source, scratch)
+        _check_architecture(image)
         tree = _tree(image)
         arguments = command or _own_command(image)
         roots = _root_directories(image, tree, scratch, step)
@@ -156,11 +157,13 @@ def _tree(image: Image) -> Tree:
     return DirectoryTree(directories) if directories else ArchiveTree(archives)
 
 
+def _check_architecture(image: Image) -> None:
+    wanted, here = image.config.architecture, host_architecture()
+    if wanted not in ("", here):
+        raise ImageError(f"{image.name}: it is for {wanted}, this machine is {here}: strip it on a machine of its own kind")
+
+
 def _own_command(image: Image) -> tuple[str, ...]:
-    if image.config.architecture not in ("", host_architecture()):
-        raise ImageError(
-            f"{image.name}: it is for {image.config.architecture}, this machine is {host_architecture()}: run it on one of those"
-        )
     if not image.config.command:
         raise TargetError(f"{image.name}: it has neither ENTRYPOINT nor CMD: name a command with -e")
     return image.config.command

@@ -1,0 +1,1 @@
+"""Puts the target through readiness, probes and commands."""

@@ -1,0 +1,1 @@
+"""References, images, and where they are read from and written to."""

@@ -122,7 +122,7 @@ def _read(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: s
 def _manifest(file: Path, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> list[dict[str, Any]]:
     if "manifest.json" not in members:
         raise ImageError(f"{file}: it has no manifest.json: it is no docker-archive as `docker save` writes it")
-    manifest = json.loads(_read(archive, members, "manifest.json", file))
+    manifest: list[dict[str, Any]] = json.loads(_read(archive, members, "manifest.json", file))
     shape = isinstance(manifest, list) and manifest and all(
         isinstance(entry, dict) and isinstance(entry.get("Config"), str) and isinstance(entry.get("Layers"), list)
         for entry in manifest

@@ -7,6 +7,7 @@ subdirectories and DF_1_NODEFLIB.
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
@@ -67,7 +68,7 @@ def read_dynamic(tree: Tree, entry: Entry) -> Dynamic | None:
         segment = next((part for part in elf.iter_segments() if isinstance(part, DynamicSegment)), None)
         if segment is None:
             return None
-        tags = [(tag.entry.d_tag, tag) for tag in segment.iter_tags()]
+        tags: list[tuple[str, Any]] = [(tag.entry.d_tag, tag) for tag in segment.iter_tags()]
     except (ELFError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None  # damaged; the kernel would not load it either
     origin = parent(entry.path)

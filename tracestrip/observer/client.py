@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 from tracestrip.errors import EnvironmentLack, TargetError
 from tracestrip.observer.wire import Channel, Job, Message, Observation, Use, raw
@@ -45,7 +45,7 @@ class Sandbox:
     def __init__(self, job: Job) -> None:
         """Raises EnvironmentLack when the kernel refuses a namespace, a mount or ptrace."""
         ours, theirs = socket.socketpair()
-        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the sandbox
         self._channel = Channel(ours)
         self._next_number = 0
         self._ended: dict[int, Completed] = {}
@@ -70,7 +70,7 @@ class Sandbox:
             self.kill()
             raise
 
-    def __enter__(self) -> "Sandbox":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

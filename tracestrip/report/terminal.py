@@ -1,5 +1,7 @@
 """What a person sees: progress on stderr while it runs, a table on stdout at the end."""
 
+from typing import Self
+
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -16,7 +18,7 @@ class Progress:
         # No refresh thread: this process forks.
         self._live = Live(console=self._console, transient=True, auto_refresh=False)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         return self

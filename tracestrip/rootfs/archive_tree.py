@@ -60,7 +60,7 @@ class ArchiveTree(Tree):
             with tarfile.open(fileobj=window, mode="r:", errors="surrogateescape", encoding="utf-8") as archive:  # type: ignore[call-overload]
                 while (member := archive.next()) is not None:
                     self._add(layer, member)
-                    archive.members = []  # type: ignore[attr-defined] # tarfile would keep every header
+                    archive.members = []  # tarfile would keep every header
 
     def _add(self, layer: LayerArchive, member: tarfile.TarInfo) -> None:
         names = _components(member.name, layer)
@@ -98,7 +98,8 @@ class ArchiveTree(Tree):
         if kind is not Kind.FILE:
             return entry
         self._files += 1
-        extents = None if member.sparse is None else tuple((at, size) for at, size in member.sparse if size)
+        sparse: list[tuple[int, int]] | None = getattr(member, "sparse", None)
+        extents = None if sparse is None else tuple((at, size) for at, size in sparse if size)
         return replace(entry, inode=self._files, content=Content(layer.file, layer.offset + member.offset_data, extents))
 
     def _put(self, entry: Entry) -> None:

@@ -63,10 +63,8 @@ def _header(entry: Entry, linked: bytes | None) -> bytes:
     header.devmajor, header.devminor = entry.device
     seconds, fraction = divmod(entry.mtime, 10**9)
     header.mtime = seconds
-    if fraction:
-        header.pax_headers["mtime"] = _seconds(entry.mtime)
-    for name, value in entry.xattrs:
-        header.pax_headers[f"SCHILY.xattr.{_text(name)}"] = _text(value)
+    exact_time = {"mtime": _seconds(entry.mtime)} if fraction else {}
+    header.pax_headers = exact_time | {f"SCHILY.xattr.{_text(name)}": _text(value) for name, value in entry.xattrs}
     return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 _KERNEL_OWN = frozenset({
     "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
-    "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "ramfs", "rpc_pipefs", "securityfs", "sysfs", "tmpfs", "tracefs",
+    "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "ramfs", "rpc_pipefs", "securityfs", "sysfs",
+    "tmpfs", "tracefs",
 })  # fmt: skip
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
