@@ -1,0 +1,144 @@
+"""Fixtures that all tests share: the command, real images, a real engine, and the machine as it was before."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from tracestrip.image.directory import read_directory
+from tracestrip.observer.client import Sandbox
+from tracestrip.observer.wire import Job
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    peak_memory: int
+    """Bytes, of the largest process of the run."""
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def tracestrip() -> Command:
+    """Runs the command line as a user does."""
+
+    def run(*arguments: object, **environment: str) -> Finished:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tracestrip", *map(str, arguments)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(TOP)} | environment,
+        )  # fmt: skip
+        stdout, stderr = process.stdout, process.stderr
+        assert stdout is not None
+        assert stderr is not None
+        with stdout, stderr:
+            written = stdout.read(), stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        texts = [text.decode("utf-8", "replace") for text in written]
+        return Finished(process.returncode, *texts, time.monotonic() - start, usage.ru_maxrss * 1024)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """The Docker Engine that tests/run found or started."""
+    client = docker.DockerClient.from_env()
+    client.ping()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def archive() -> Callable[[str], Path]:
+    """The docker-archive of a fixture image."""
+
+    def build(name: str) -> Path:
+        finished = subprocess.run([TOP / "fixtures" / "build", name], stdout=subprocess.PIPE, text=True, check=True)
+        return Path(finished.stdout.strip())
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.DockerClient) -> Callable[[str], str]:
+    """The name in the engine of a fixture image."""
+    assert engine.ping()
+
+    def load(name: str) -> str:
+        subprocess.run([TOP / "fixtures" / "build", name, "--load"], stdout=subprocess.DEVNULL, check=True)
+        return f"fixture:{name}"
+
+    return load
+
+
+@pytest.fixture
+def host_job(tmp_path: Path) -> Job:
+    """A sandbox over this machine's own root file system, as dir:/ gives it."""
+    scratch = tmp_path / "sandbox"
+    scratch.mkdir()
+    assert read_directory(Path("/")).layers
+    environment = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
+    return Job(("/",), (), str(scratch), "sandbox", environment, 0, 0, (), "/")
+
+
+@pytest.fixture
+def sandbox(host_job: Job) -> Iterator[Sandbox]:
+    with Sandbox(host_job) as running:
+        yield running
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Callable[..., Path]:
+    """The program that a C text makes; further arguments go to the compiler."""
+
+    def build(name: str, text: str, *flags: str) -> Path:
+        source, program = tmp_path / f"{name}.c", tmp_path / name
+        source.write_text(text)
+        compiler = shutil.which("gcc")
+        assert compiler is not None
+        subprocess.run([compiler, "-O1", "-o", program, source, *flags], check=True)
+        return program
+
+    return build
+
+
+def leftovers() -> set[str]:
+    """What a run may leave on the machine: its processes, mounts and temporary directories."""
+    found = {str(path) for path in Path("/var/tmp").glob("tracestrip-*")}
+    found |= {line for line in Path("/proc/mounts").read_text().splitlines() if "/tracestrip-" in line.split()[1]}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if "tracestrip.observer" in command:
+            found.add(f"{process.name} {command}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def machine_as_before() -> Iterator[None]:
+    """Every test: no process, mount or temporary directory is left."""
+    before = leftovers()
+    yield
+    deadline = time.monotonic() + 5
+    while (left := leftovers() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
