@@ -52,7 +52,8 @@ def test_several_probes_a_script_and_a_command_inside(tracestrip: Command, outpu
 
 def test_probe_is_tried_again(tracestrip: Command, output: str, tmp_path: Path) -> None:
     probe = f"test -e {tmp_path}/tried || {{ touch {tmp_path}/tried; exit 1; }}"
-    finished = tracestrip("run", "dir:/", "-e", "/bin/sleep 100", "--wait", "0.1", "--probe", probe, "-o", output, "--format", "json")
+    options = ("--wait", "0.1", "--probe", probe, "-o", output, "--format", "json")
+    finished = tracestrip("run", "dir:/", "-e", "/bin/sleep 100", *options)
     assert finished.code == 0, finished.stderr
     assert '"attempts": 2' in finished.stdout
 
@@ -136,7 +137,8 @@ def test_not_root(output: str) -> None:
     """As nobody, who may read the package but not make namespaces."""
     program = "import os, sys; os.setgid(65534); os.setuid(65534); from tracestrip.cli import main; main()"
     finished = subprocess.run(
-        [sys.executable, "-c", "import difflib; from tracestrip import cli, pipeline; " + program, "run", "dir:/", "-e", "/bin/true", "-o", "docker-archive:/tmp/x"],
+        [sys.executable, "-c", "import difflib; from tracestrip import cli, pipeline; " + program,
+         "run", "dir:/", "-e", "/bin/true", "-o", "docker-archive:/tmp/x"],
         env=os.environ | {"PYTHONPATH": str(TOP)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert finished.returncode == 7, finished.stderr
@@ -173,7 +175,9 @@ def test_signal_cleans_up(tmp_path: Path, number: signal.Signals, code: int) -> 
     assert not leftovers()
 
 
-def test_killed_run_leaves_no_process_and_the_next_one_clears_the_rest(tracestrip: Command, tmp_path: Path, output: str) -> None:
+def test_killed_run_leaves_no_process_and_the_next_one_clears_the_rest(
+    tracestrip: Command, tmp_path: Path, output: str
+) -> None:
     with start(tmp_path) as process:
         process.kill()
         process.communicate(timeout=10)
@@ -187,9 +191,8 @@ def test_killed_run_leaves_no_process_and_the_next_one_clears_the_rest(tracestri
 
 def test_killed_observer_is_told_and_takes_the_target_with_it(tmp_path: Path) -> None:
     with start(tmp_path) as process:
-        (observer,) = (
-            left.split()[0] for left in leftovers() if "'tracestrip.observer'" in left and is_child(left.split()[0], process.pid)
-        )
+        observers = [left.split()[0] for left in leftovers() if "'tracestrip.observer'" in left]
+        (observer,) = (pid for pid in observers if is_child(pid, process.pid))
         os.kill(int(observer), signal.SIGKILL)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode in (4, 5), stderr

@@ -1,5 +1,6 @@
 """From archives and directories to archives, with no engine in reach."""
 
+import hashlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
+from tracestrip.image.directory import host_architecture
 
 CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00\xff\xfe\xfd\xfc" + bytes(8)
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
@@ -62,12 +64,12 @@ def image_archive(path: Path, program: Path, config: dict) -> Path:
         ["tar", "--xattrs", "--xattrs-include=*", "--format=posix", "--sort=name", "-C", root, "-cf", layer, "."], check=True
     )
     content = layer.read_bytes()
-    from hashlib import sha256  # noqa: PLC0415
-
-    diff_id = sha256(content).hexdigest()
-    document = {"architecture": "amd64", "os": "linux", "config": config, "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]}}
+    diff_id = hashlib.sha256(content).hexdigest()
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]}
+    document = {"architecture": host_architecture(), "os": "linux", "config": config, "rootfs": rootfs}
     manifest = [{"Config": "config.json", "RepoTags": ["made:up"], "Layers": ["layer.tar"]}]
-    files = {"layer.tar": content, "config.json": json.dumps(document).encode(), "manifest.json": json.dumps(manifest).encode()}
+    texts = {"config.json": json.dumps(document).encode(), "manifest.json": json.dumps(manifest).encode()}
+    files = {"layer.tar": content, **texts}
     with tarfile.open(path, "w") as outer:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
@@ -90,9 +92,9 @@ def test_archive_to_archive_serves_the_seed_command(
     tracestrip: Command, archive: Callable[[str], Path], tmp_path: Path
 ) -> None:
     output = tmp_path / "bash.tar"
-    finished = tracestrip(
-        "run", f"docker-archive:{archive('bash')}", "-e", "/bin/bash -c 'echo it worked'", "-o", f"docker-archive:{output}", **NO_ENGINE
-    )
+    source = f"docker-archive:{archive('bash')}"
+    command = "/bin/bash -c 'echo it worked'"
+    finished = tracestrip("run", source, "-e", command, "-o", f"docker-archive:{output}", **NO_ENGINE)
     assert finished.code == 0, finished.stderr
     assert output.stat().st_size <= 4 * 10**6
     layer = stripped_layer(output)
@@ -134,7 +136,7 @@ def test_metadata_survives(tracestrip: Command, made_up: Callable[..., Path], tm
 def test_capability_is_restored_by_tar(tracestrip: Command, made_up: Callable[..., Path], tmp_path: Path) -> None:
     output, root = tmp_path / "out.tar", tmp_path / "root"
     root.mkdir()
-    tracestrip("run", f"docker-archive:{made_up()}", "-e", "/bin/touch /data/capable", "-o", f"docker-archive:{output}", **NO_ENGINE)
+    tracestrip("run", f"docker-archive:{made_up()}", "-e", "/bin/touch /data/capable", "-o", f"docker-archive:{output}")
     with tarfile.open(output) as outer:
         layer = json.load(outer.extractfile("manifest.json"))[0]["Layers"][0]
         subprocess.run(
@@ -147,7 +149,8 @@ def test_same_run_gives_the_same_bytes(tracestrip: Command, made_up: Callable[..
     source = made_up()
     outputs = [tmp_path / "one.tar", tmp_path / "two.tar"]
     for output in outputs:
-        finished = tracestrip("run", f"docker-archive:{source}", "-e", "/bin/touch /data/first", "-o", f"docker-archive:{output}")
+        arguments = (f"docker-archive:{source}", "-e", "/bin/touch /data/first", "-o", f"docker-archive:{output}")
+        finished = tracestrip("run", *arguments)
         assert finished.code == 0, finished.stderr
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
@@ -171,7 +174,9 @@ def test_config_is_kept_and_labelled(tracestrip: Command, made_up: Callable[...,
     assert "data" in stripped_layer(output)
 
 
-def test_user_groups_and_workdir_are_the_images(tracestrip: Command, tmp_path: Path, made_up: Callable[..., Path], compiled: Callable[..., Path]) -> None:
+def test_user_groups_and_workdir_are_the_images(
+    tracestrip: Command, tmp_path: Path, compiled: Callable[..., Path]
+) -> None:
     program = compiled("who", r"""
         #include <unistd.h>
         #include <string.h>

@@ -44,9 +44,18 @@ def print_table(report: Report) -> None:
     console = Console(soft_wrap=True)
     console.print(table)
     rules = count_rules(report)
-    console.print(Text(f"kept: {', '.join(f'{count:,} {rule}' for rule, count in rules)}", style="dim"))
-    how = "ended by itself" if report.exercised.is_job else f"{len(report.exercised.probes)} probe(s) passed"
+    console.print(Text(f"kept: {', '.join(f'{count:,} {_LABELS.get(rule, rule)}' for rule, count in rules)}", style="dim"))
+    probes = len(report.exercised.probes)
+    how = "the command ended by itself" if report.exercised.is_job else f"{probes} probe{'s' * (probes != 1)} passed"
     console.print(Text(f"{how}, {report.stops:,} file calls seen, {report.seconds:.1f} s", style="dim"))
+
+
+_LABELS = {
+    "symlink to": "symlinks on the way",
+    "directory of": "directories on the way",
+    "ldd of": "libraries by ldd",
+    "interpreter of": "interpreters",
+}
 
 
 def count_rules(report: Report) -> list[tuple[str, int]]:
