@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from tracestrip import __version__, pipeline
-from tracestrip.errors import Interrupted, TracestripError
+from tracestrip.errors import EnvironmentLack, Interrupted, TracestripError
 from tracestrip.exercise.plan import Plan
 from tracestrip.report.terminal import Progress, print_table
 
@@ -103,6 +103,8 @@ def main() -> NoReturn:
     except TracestripError as error:
         _show_output(error.output)
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(f"{error}: check that place, its free space (TMPDIR) and its permissions", EnvironmentLack.exit_code)
     except Exception as error:
         _fail(f"internal error: {type(error).__name__}: {error}: run again with --debug and report it", 1)
     sys.exit(0)

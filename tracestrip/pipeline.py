@@ -86,7 +86,7 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
         observation, exercised = _observe(job, list(arguments), image.config, request.plan)
 
         step("asking the image's loader for libraries")
-        keep = _choose(request, tree, job, observation)
+        keep = _choose(request, image, tree, job, observation)
 
         step("writing the stripped image")
         layer = pack((kept.entry for kept in keep), scratch / "layer.tar")
@@ -216,10 +216,10 @@ def _signal_number(name: str) -> int:
         return signal.SIGTERM
 
 
-def _choose(request: Request, tree: Tree, job: Job, observation: Observation) -> KeepSet:
+def _choose(request: Request, image: Image, tree: Tree, job: Job, observation: Observation) -> KeepSet:
     """What stays. The loaders answer in a fresh sandbox, which has nothing of what the run wrote."""
     keep = KeepSet(tree)
-    keep.add_always_kept(raw(job.workdir))
+    keep.add_always_kept(raw(job.workdir), tuple(map(raw, image.config.volumes)))
     keep.add_observation(observation, OPENING if request.opened_only else None)
     for pattern in request.include:
         include(keep, tree, raw(pattern))

@@ -104,6 +104,11 @@ class Config:
                 ports |= {(port, protocol or "tcp") for port in range(int(first), int(last or first) + 1)}
         return frozenset(ports)
 
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """Directories that an engine mounts a volume on."""
+        return tuple(sorted(self._run.get("Volumes") or ()))
+
     def stripped(self, diff_id: str, command: Sequence[str] | None, source: str, digest: str | None) -> "Config":
         """The config of the result: one layer, *command* (if any) in place of ENTRYPOINT and CMD, labels of its origin.
 

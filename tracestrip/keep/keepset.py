@@ -24,7 +24,7 @@ class Reason:
     """Why a path stays."""
 
     rule: str
-    """A kind of `wire.Use`, or: always kept, directory of, symlink to, ldd of, included, workdir, hard link of."""
+    """A kind of `wire.Use`, or: always kept, directory of, symlink to, ldd of, interpreter of, included, workdir, volume."""
     of: bytes | None = None
     """The path that the rule speaks of."""
     process: Process | None = None
@@ -56,10 +56,13 @@ class KeepSet:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add_always_kept(self, workdir: bytes) -> None:
+    def add_always_kept(self, workdir: bytes, volumes: tuple[bytes, ...]) -> None:
+        """What an engine needs or mounts over: it would make a missing directory, but not with its owner and mode."""
         for path in ALWAYS_KEPT:
             self.add_path(path, Reason("always kept"))
         self.add_path(workdir, Reason("workdir"))
+        for volume in volumes:
+            self.add_path(volume, Reason("volume"))
 
     def add_observation(self, observation: Observation, kinds: frozenset[str] | None) -> None:
         """*kinds*: only uses of these; None for all."""

@@ -18,6 +18,7 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS_OWN = b".wh..wh."
 _XATTR = "SCHILY.xattr."
+_MOST_SYMLINKS = 40  # MAXSYMLINKS, path_resolution(7)
 _KINDS = {
     tarfile.REGTYPE: Kind.FILE,
     tarfile.AREGTYPE: Kind.FILE,
@@ -112,8 +113,10 @@ class ArchiveTree(Tree):
         if entry.is_directory:
             self._names.setdefault(entry.path, set())
 
-    def _directory(self, names: list[bytes], layer: LayerArchive) -> bytes:
-        """The real directory that *names* lead to; missing ones are made."""
+    def _directory(self, names: list[bytes], layer: LayerArchive, symlinks: int = 0) -> bytes:
+        """The real directory that *names* lead to; missing ones are made. *symlinks*: dangling ones followed so far."""
+        if symlinks > _MOST_SYMLINKS:
+            raise ImageError(f"{layer.file}: {b'/'.join(names)!r} is a loop of symlinks, but has files: build the image again")
         path = b"/"
         for name in names:
             step = walk(self, join(path, name))
@@ -121,7 +124,7 @@ class ArchiveTree(Tree):
                 if step.links:  # a symlink to a directory that is not there yet
                     dangling = step.links[-1]
                     target = os.path.normpath(os.path.join(parent(dangling.path), dangling.target))
-                    path = self._directory([part for part in target.split(b"/") if part], layer)
+                    path = self._directory([part for part in target.split(b"/") if part], layer, symlinks + 1)
                     continue
                 self._put(_implied_directory(join(path, name)))
                 path = join(path, name)
@@ -134,19 +137,20 @@ class ArchiveTree(Tree):
 
     def _remove_lower(self, path: bytes) -> None:
         """Hide what the layers below have at *path*; what this layer put there stays."""
-        if path in self._own:
-            for name in list(self._names.get(path, ())):
-                self._remove_lower(join(path, name))
-        else:
-            self._remove(path)
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            if path in self._own:
+                waiting += [join(path, name) for name in self._names.get(path, ())]
+            else:
+                self._remove(path)
 
     def _remove(self, path: bytes) -> None:
-        for name in list(self._names.get(path, ())):
-            self._remove(join(path, name))
-        if self._entries.pop(path, None) is not None:
-            self._names.pop(path, None)
-            self._own.discard(path)
-            self._names[parent(path)].discard(path.rpartition(b"/")[2])
+        for entry in reversed(list(self.walk(path))):
+            del self._entries[entry.path]
+            self._names.pop(entry.path, None)
+            self._own.discard(entry.path)
+            self._names[parent(entry.path)].discard(entry.path.rpartition(b"/")[2])
 
 
 class _Window:

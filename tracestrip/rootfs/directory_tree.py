@@ -33,8 +33,8 @@ class DirectoryTree(Tree):
 
     def __init__(self, layers: tuple[LayerDirectory, ...]) -> None:
         """*layers*: the lowest first."""
-        self._topmost_first = tuple(os.fsencode(layer.path) for layer in reversed(layers))
-        self._nodes: dict[bytes, tuple[Entry | None, tuple[bytes, ...]]] = {}
+        topmost_first = [os.fsencode(layer.path) for layer in reversed(layers)]
+        self._nodes: dict[bytes, tuple[Entry | None, tuple[bytes, ...]]] = {b"/": _merge(b"/", topmost_first)}
 
     def entry(self, path: bytes) -> Entry | None:
         return self._node(path)[0]
@@ -48,15 +48,15 @@ class DirectoryTree(Tree):
 
     def _node(self, path: bytes) -> tuple[Entry | None, tuple[bytes, ...]]:
         """The entry, and the host directories that are merged at it, topmost first."""
-        node = self._nodes.get(path)
-        if node is None:
-            if path == b"/":
-                hosts = list(self._topmost_first)
-            else:
-                # Only below a real directory of the layer: a symlink there would lead out of it.
-                above = self._node(parent(path))[1]
-                hosts = [join(directory, path.rpartition(b"/")[2]) for directory in above]
-            node = self._nodes[path] = _merge(path, hosts)
+        missing = []
+        while path not in self._nodes:
+            missing.append(path)
+            path = parent(path)
+        node = self._nodes[path]
+        for path in reversed(missing):
+            # Only below a real directory of the layer: a symlink there would lead out of it.
+            node = _merge(path, [join(directory, path.rpartition(b"/")[2]) for directory in node[1]])
+            self._nodes[path] = node
         return node
 
 

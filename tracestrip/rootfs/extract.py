@@ -4,6 +4,7 @@ The writer is a child process whose root *is* the destination: no name, whatever
 """
 
 import ctypes
+import errno
 import os
 import signal
 from pathlib import Path
@@ -119,7 +120,12 @@ def _set_metadata(entry: Entry) -> None:
     if entry.kind is not Kind.SYMLINK:
         os.chmod(entry.path, entry.mode)
     for name, value in entry.xattrs:
-        os.setxattr(entry.path, name, value, follow_symlinks=False)
+        try:
+            os.setxattr(entry.path, name, value, follow_symlinks=False)
+        except OSError as error:
+            # The run needs capabilities; labels of another policy and the like are only kept for the result.
+            if name == b"security.capability" or error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL):
+                raise
     _set_time(entry)
 
 

@@ -74,13 +74,15 @@ class Tree(ABC):
 
     def walk(self, top: bytes = b"/") -> Iterator[Entry]:
         """*top* and all that is below it, directories before what they hold."""
-        entry = self.entry(top)
-        if entry is None:
-            return
-        yield entry
-        if entry.is_directory:
-            for name in self.names(top):
-                yield from self.walk(join(top, name))
+        waiting = [top]  # no recursion: a path may have 2,000 directories
+        while waiting:
+            path = waiting.pop()
+            entry = self.entry(path)
+            if entry is None:
+                continue
+            yield entry
+            if entry.is_directory:
+                waiting += [join(path, name) for name in reversed(self.names(path))]
 
     def read(self, entry: Entry, limit: int = -1) -> bytes:
         """The first *limit* bytes of a regular file, all by default. Raises ImageError when they cannot be read."""
