@@ -3,6 +3,7 @@
 A tar archive with manifest.json: [{"Config": NAME, "RepoTags": [...], "Layers": [NAME, ...]}], the lowest layer first.
 """
 
+import errno
 import gzip
 import hashlib
 import io
@@ -40,7 +41,7 @@ def read_archive(file: Path, name: str | None, scratch: Path, called: str) -> Im
         if len(config.diff_ids) != len(entry["Layers"]):
             raise ImageError(f"{file}: the config has {len(config.diff_ids)} layers, the manifest {len(entry['Layers'])}")
         layers = tuple(
-            _layer(file, _member(members, layer, file), diff_id, scratch)
+            _layer(file, archive, _member(members, layer, file), diff_id, scratch)
             for layer, diff_id in zip(entry["Layers"], config.diff_ids, strict=True)
         )
     tags = entry.get("RepoTags") or [None]
@@ -90,6 +91,8 @@ def _damage_as_image_error(file: Path) -> Iterator[None]:
     except (tarfile.TarError, ValueError, KeyError, TypeError, OverflowError, EOFError, zlib.error) as error:
         raise ImageError(f"{file}: damaged, or no docker-archive ({error}): save the image again") from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EnvironmentLack(f"{file}: no room to unpack it: set TMPDIR to a place with room") from error
         raise ImageError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
@@ -144,16 +147,15 @@ def _choose(manifest: list[dict[str, Any]], name: str | None, file: Path) -> dic
     raise ImageError(f"{file}: it has no image {name}, but {there}")
 
 
-def _layer(file: Path, member: tarfile.TarInfo, diff_id: str, scratch: Path) -> LayerArchive:
-    with file.open("rb") as source:
-        source.seek(member.offset_data)
-        magic = source.read(4)
+def _layer(file: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, diff_id: str, scratch: Path) -> LayerArchive:
+    source = archive.extractfile(member)
+    magic = source.read(4) if source else b""
     if magic.startswith(_ZSTD):
         raise ImageError(f"{file}: the layer {member.name} is compressed with zstd: save it with gzip or uncompressed")
-    if magic.startswith(_GZIP):
+    if source and magic.startswith(_GZIP):
         plain = scratch / (diff_id.removeprefix("sha256:")[:64].replace("/", "_") + ".tar")
-        with file.open("rb") as source, plain.open("wb") as output:
-            source.seek(member.offset_data)
+        source.seek(0)
+        with plain.open("wb") as output:
             shutil.copyfileobj(gzip.GzipFile(fileobj=source), output, _BUFFER)
         layer = LayerArchive(plain, 0, plain.stat().st_size, diff_id)
     else:

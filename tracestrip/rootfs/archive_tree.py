@@ -62,6 +62,10 @@ class ArchiveTree(Tree):
                 while (member := archive.next()) is not None:
                     self._add(layer, member)
                     archive.members = []  # tarfile would keep every header
+                # A header that it cannot read it takes for the end.
+                window.seek(archive.offset)
+                if window.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                    raise tarfile.ReadError(f"no header at byte {archive.offset}")
 
     def _add(self, layer: LayerArchive, member: tarfile.TarInfo) -> None:
         names = _components(member.name, layer)

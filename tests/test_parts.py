@@ -1,0 +1,239 @@
+"""References, configs, docker-archives, globs, the kept set, interpreters, the table of calls, accounts, scratch."""
+
+import gzip
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TOP
+from tests.layers import directory, docker_archive, layer, member, symlink, tree
+from tracestrip.errors import ImageError, TargetError, UsageError
+from tracestrip.image.config import Config
+from tracestrip.image.docker_archive import read_archive, whole_file
+from tracestrip.image.image import LayerArchive, LayerDirectory
+from tracestrip.image.reference import Reference, parse_reference, stripped_name
+from tracestrip.keep.elf import needed_libraries
+from tracestrip.keep.keepset import KeepSet
+from tracestrip.keep.patterns import fits, matches
+from tracestrip.keep.rules import exclude, include
+from tracestrip.observer.interpreters import interpreters
+from tracestrip.observer.syscalls import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, calls_of
+from tracestrip.observer.wire import Observation, Process, Use
+from tracestrip.rootfs.accounts import find_account
+from tracestrip.rootfs.directory_tree import DirectoryTree
+from tracestrip.scratch import scratch_directory
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "path", "name"),
+    [
+        ("httpd", "docker-daemon", None, "httpd:latest"),
+        ("fixture:httpd", "docker-daemon", None, "fixture:httpd"),
+        ("localhost:5000/a/b", "docker-daemon", None, "localhost:5000/a/b:latest"),
+        ("localhost:5000/a/b:c", "docker-daemon", None, "localhost:5000/a/b:c"),
+        ("docker-daemon:a:b", "docker-daemon", None, "a:b"),
+        ("docker-archive:/x/y.tar", "docker-archive", "/x/y.tar", None),
+        ("docker-archive:y.tar:a:b", "docker-archive", "y.tar", "a:b"),
+        ("dir:/", "dir", "/", None),
+    ],
+)
+def test_references(text: str, transport: str, path: str | None, name: str | None) -> None:
+    assert parse_reference(text) == Reference(transport, Path(path) if path else None, name)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "UPPER/..//x:", "docker-archive:", "oci:/some/dir", "-x"])
+def test_bad_references(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_reference(text)
+
+
+def test_image_named_by_digest_needs_a_name_for_the_result() -> None:
+    with pytest.raises(UsageError, match="--tag"):
+        stripped_name("a@sha256:" + "0" * 64)
+
+
+def test_exposed_ports_with_ranges_and_protocols() -> None:
+    config = Config({"config": {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "9000-9001": {}}}, "rootfs": {"diff_ids": []}})
+    assert config.exposed_ports == {(80, "tcp"), (53, "udp"), (9000, "tcp"), (9001, "tcp")}
+
+
+def test_config_of_wrong_shape_is_refused() -> None:
+    for text in (b"[]", b"{", b'{"rootfs": {"diff_ids": []}, "config": {"Env": "A=b"}}', b'{"config": {}}'):
+        with pytest.raises(ImageError):
+            Config.parse(text, "image")
+
+
+def test_archive_with_several_images(tmp_path: Path) -> None:
+    images = {name: [layer(tmp_path / f"{name[0]}.tar", member(name[0]))] for name in ("a:1", "b:2")}
+    file = docker_archive(tmp_path / "archive.tar", images)
+    assert read_archive(file, "b:2", tmp_path, "x").layers[0].diff_id == images["b:2"][0].diff_id  # type: ignore[union-attr]
+    with pytest.raises(ImageError, match="a:1, b:2"):
+        read_archive(file, None, tmp_path, "x")
+    with pytest.raises(ImageError, match="no image c:3"):
+        read_archive(file, "c:3", tmp_path, "x")
+
+
+def test_compressed_layers_are_unpacked_and_every_layer_is_checked(tmp_path: Path) -> None:
+    plain = layer(tmp_path / "plain.tar", member("a", b"text"))
+    packed = tmp_path / "packed.tar"
+    packed.write_bytes(gzip.compress(plain.file.read_bytes()))
+    zipped = LayerArchive(packed, 0, packed.stat().st_size, plain.diff_id)
+    file = docker_archive(tmp_path / "archive.tar", {"a:1": [zipped]})
+    (read,) = read_archive(file, None, tmp_path, "x").layers
+    assert isinstance(read, LayerArchive)
+    assert read.size == plain.size
+    wrong = LayerArchive(plain.file, 0, plain.size, "sha256:" + "0" * 64)
+    with pytest.raises(ImageError, match="not sha256:0000"):
+        read_archive(docker_archive(tmp_path / "wrong.tar", {"a:1": [wrong]}), None, tmp_path, "x")
+
+
+def test_truncated_archives_are_refused(tmp_path: Path) -> None:
+    file = docker_archive(tmp_path / "archive.tar", {"a:1": [layer(tmp_path / "l.tar", member("a", os.urandom(5000)))]})
+    whole = file.read_bytes()
+    for length in range(0, len(whole) - 10240, 700):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ImageError):
+            read_archive(file, None, tmp_path, "x")
+
+
+def test_unfinished_output_does_not_appear(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with whole_file(tmp_path / "out") as file:
+            file.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def use(path: bytes, kind: str = "opened", *, follow: bool = True, creates: bool = False, resolved: bytes | None = None) -> Use:
+    return Use(path, kind, follow, creates, resolved, Process(7, b"/bin/program"))
+
+
+def kept(keep: KeepSet) -> dict[bytes, set[str]]:
+    return {one.entry.path: {reason.rule for reason in one.reasons} for one in keep}
+
+
+def test_use_keeps_symlinks_and_directories_on_the_way(tmp_path: Path) -> None:
+    links = [symlink("usr/lib/x.so", "x.so.1"), symlink("lib", "usr/lib")]
+    keep = KeepSet(tree(tmp_path, [member("usr/lib/x.so.1"), *links, member("other")]))
+    keep.add_observation(Observation((use(b"/lib/x.so"),), 1), None)
+    assert kept(keep) == {
+        b"/": {"directory of"}, b"/lib": {"symlink to"}, b"/usr": {"directory of"}, b"/usr/lib": {"directory of"},
+        b"/usr/lib/x.so": {"symlink to"}, b"/usr/lib/x.so.1": {"opened"},
+    }  # fmt: skip
+
+
+def test_failed_lookups_keep_nothing_but_new_names_keep_their_directory(tmp_path: Path) -> None:
+    view = tree(tmp_path, [directory("run/lock"), symlink("var/lock", "/run/lock"), directory("etc/empty")])
+    keep = KeepSet(view)
+    keep.add_observation(Observation((use(b"/etc/empty/none"), use(b"/var/lock/new", "created", creates=True)), 2), None)
+    assert set(kept(keep)) == {b"/", b"/run", b"/run/lock", b"/var", b"/var/lock"}
+
+
+def test_links_into_mounts_stay_and_what_is_mounted_over_goes(tmp_path: Path) -> None:
+    view = tree(tmp_path, [symlink("log", "/dev/stdout"), member("dev/null"), member("proc/x")])
+    keep = KeepSet(view)
+    keep.add_observation(Observation((use(b"/log", resolved=b"/dev/pts/0"), use(b"/dev/null"), use(b"/proc/x")), 3), None)
+    assert set(kept(keep)) == {b"/", b"/log"}
+
+
+def test_link_that_the_run_made_keeps_what_it_led_to(tmp_path: Path) -> None:
+    keep = KeepSet(tree(tmp_path, [member("real"), directory("tmp")]))
+    keep.add_observation(Observation((use(b"/tmp/made", resolved=b"/real"),), 1), None)
+    assert b"/real" in keep
+
+
+def test_opened_only_leaves_out_what_was_looked_at(tmp_path: Path) -> None:
+    view = tree(tmp_path, [member("seen"), member("read")])
+    keep = KeepSet(view)
+    keep.add_observation(Observation((use(b"/seen", "checked"), use(b"/read")), 2), frozenset({"opened"}))
+    assert set(kept(keep)) == {b"/", b"/read"}
+
+
+def test_globs(tmp_path: Path) -> None:
+    view = tree(tmp_path, [member("etc/a.conf"), member("etc/d/b.conf"), member("etc/d/c"), symlink("link", "etc")])
+    assert set(matches(view, b"/etc/*.conf")) == {b"/etc/a.conf"}
+    assert {b"/etc/a.conf", b"/etc/d/b.conf"} <= set(matches(view, b"/etc/**/*.conf"))
+    assert set(matches(view, b"/link/*.conf")) == {b"/etc/a.conf"}
+    assert fits(b"/etc/d/c", b"/etc/**")
+    assert fits(b"/etc/d/c", b"/**/c")
+    assert not fits(b"/etc/d/c", b"/etc/*")
+    keep = KeepSet(view)
+    include(keep, view, b"/link/d")
+    assert set(kept(keep)) == {b"/", b"/etc", b"/etc/d", b"/etc/d/b.conf", b"/etc/d/c", b"/link"}
+    exclude(keep, b"/etc/d")
+    assert set(kept(keep)) == {b"/", b"/etc", b"/link"}
+    for bad in (b"relative", b"/none*"):
+        with pytest.raises(UsageError):
+            include(keep, view, bad)
+
+
+def test_interpreter_chains() -> None:
+    files = {b"/a": b"#! /b  -x\n", b"/b": b"#!/bin/sh\n", b"/bin/sh": Path("/bin/sh").read_bytes()[:4096]}
+    found = interpreters(files[b"/a"], files.get)
+    assert found[:2] == [b"/b", b"/bin/sh"]
+    assert len(found) == 3
+    assert os.path.exists(found[2])
+    assert interpreters(b"#!\n", files.get) == []
+    assert len(interpreters(b"#!/self\n", lambda _: b"#!/self\n")) == 6
+
+
+def test_libraries_from_the_files_alone_are_ldds() -> None:
+    """What needs no loader: curl's libraries, read by pyelftools, are those that ldd names."""
+    view = DirectoryTree((LayerDirectory(Path("/")),))
+    entry = view.entry(os.path.realpath(b"/usr/bin/curl"))
+    assert entry is not None
+    found = {os.path.realpath(path) for path in needed_libraries(view, entry, b"")}
+    asked = subprocess.run(["ldd", "/usr/bin/curl"], capture_output=True, check=True).stdout
+    assert found == {os.path.realpath(word) for word in asked.split() if word.startswith(b"/")}
+
+
+@pytest.mark.parametrize(("architecture", "header"), [(AUDIT_ARCH_X86_64, "unistd_64.h"), (AUDIT_ARCH_I386, "unistd_32.h")])
+def test_numbers_are_the_kernels(architecture: int, header: str) -> None:
+    (file,) = Path("/usr/include").glob(f"*/asm/{header}")
+    numbers = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", file.read_text())}
+    ours = {call.name: number for number, call in calls_of(architecture).items()}
+    common = ours.keys() & numbers.keys()
+    assert len(common) > 60
+    assert {name: ours[name] for name in common} == {name: numbers[name] for name in common}
+
+
+@pytest.mark.parametrize(
+    ("user", "ids"),
+    [("", (0, 0, ())), ("web", (33, 44, (55,))), ("33", (33, 44, (55,))), ("web:0", (33, 0, ())), ("99", (99, 0, ())),
+     ("99:extra", (99, 55, ()))],
+)  # fmt: skip
+def test_users_are_the_images(tmp_path: Path, user: str, ids: tuple[int, int, tuple[int, ...]]) -> None:
+    passwd = b"root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:44:web:/data:/bin/sh\n"
+    view = tree(tmp_path, [member("etc/passwd", passwd), member("etc/group", b"root:x:0:\nweb:x:44:web\nextra:x:55:web\n")])
+    account = find_account(view, user)
+    assert (account.uid, account.gid, account.groups) == ids
+    for unknown in ("nobody", "web:nogroup"):
+        with pytest.raises(TargetError):
+            find_account(view, unknown)
+
+
+def test_abandoned_scratch_directories_are_cleared_and_live_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = "with scratch_directory() as place: print(place, flush=True); time.sleep(99)"
+    command = [sys.executable, "-c", "import time; from tracestrip.scratch import *\n" + program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(TOP)}) as owner:
+        assert owner.stdout is not None
+        place = Path(owner.stdout.readline().strip())
+        (place / "file").touch()
+        with scratch_directory() as other:
+            assert place.exists()
+        assert not other.exists()
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        time.sleep(0.01)
+        with scratch_directory():
+            assert not place.exists()
