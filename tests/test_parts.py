@@ -15,7 +15,7 @@ from tests.conftest import TOP
 from tests.layers import directory, docker_archive, layer, member, symlink, tree
 from tracestrip.errors import ImageError, TargetError, UsageError
 from tracestrip.image.config import Config
-from tracestrip.image.docker_archive import read_archive, whole_file
+from tracestrip.image.docker_archive import read_archive
 from tracestrip.image.image import LayerArchive, LayerDirectory
 from tracestrip.image.reference import Reference, parse_reference, stripped_name
 from tracestrip.keep.elf import needed_libraries
@@ -28,6 +28,7 @@ from tracestrip.observer.wire import Observation, Process, Use
 from tracestrip.rootfs.accounts import find_account
 from tracestrip.rootfs.directory_tree import DirectoryTree
 from tracestrip.scratch import scratch_directory
+from tracestrip.whole_file import whole_file
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,7 @@ def test_unfinished_output_does_not_appear(tmp_path: Path) -> None:
     def write_half() -> None:
         with whole_file(tmp_path / "out") as file:
             file.write(b"half")
+            assert list(tmp_path.iterdir()) == []  # what a SIGKILL here would leave
             raise KeyError
 
     with pytest.raises(KeyError):

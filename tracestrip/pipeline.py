@@ -43,6 +43,7 @@ from tracestrip.rootfs.pack import pack
 from tracestrip.rootfs.submounts import submounts
 from tracestrip.rootfs.tree import Kind, Tree
 from tracestrip.scratch import scratch_directory
+from tracestrip.whole_file import whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
             seconds=time.monotonic() - start,
         )
     if request.report is not None:
-        with docker_archive.whole_file(request.report) as file:
+        with whole_file(request.report) as file:
             file.write(report.to_json().encode())
     return report
 
@@ -234,7 +235,7 @@ def _choose(request: Request, image: Image, tree: Tree, job: Job, observation: O
 def _publish(config: Config, layer: LayerArchive, target: Reference, scratch: Path) -> str:
     """Bring the image to its place, whole or not at all; the digest of its config."""
     if target.transport == ARCHIVE and target.path is not None:
-        with docker_archive.whole_file(target.path) as output:
+        with whole_file(target.path) as output:
             return docker_archive.write_archive(config, layer, target.name, output)
     from tracestrip.image.engine import Engine  # noqa: PLC0415 - half of the start-up time, for one transport
 

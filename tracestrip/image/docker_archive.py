@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import posixpath
 import shutil
 import tarfile
@@ -61,26 +60,6 @@ def write_archive(config: Config, layer: LayerArchive, tag: str | None, output: 
         for name, document in ((f"{digest}.json", content), ("manifest.json", json.dumps(manifest).encode())):
             archive.addfile(_header(name, len(document)), io.BytesIO(document))
     return f"sha256:{digest}"
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its name only when it is complete and on the disk.
-
-    Raises EnvironmentLack when it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            with unfinished.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise EnvironmentLack(f"{path}: cannot be written: {error.strerror}: choose another place with -o") from error
 
 
 @contextmanager
