@@ -153,6 +153,8 @@ int main(int count, char **names) {
     int status;
     waitpid(child, &status, WUNTRACED);
     if (!WIFSTOPPED(status)) return 1;
+    usleep(200000);
+    if (waitpid(child, &status, WNOHANG)) return 5;  /* it went on without SIGCONT */
     kill(child, SIGCONT);
     waitpid(child, &status, 0);
     if (!WIFEXITED(status) || WEXITSTATUS(status)) return 2;

@@ -138,6 +138,7 @@ def test_failed_lookups_keep_nothing_but_new_names_keep_their_directory(tmp_path
     keep = KeepSet(view)
     keep.add_observation(Observation((use(b"/etc/empty/none"), use(b"/var/lock/new", "created", creates=True)), 2), None)
     assert set(kept(keep)) == {b"/", b"/run", b"/run/lock", b"/var", b"/var/lock"}
+    assert kept(keep)[b"/run/lock"] == {"directory of"}
 
 
 def test_links_into_mounts_stay_and_what_is_mounted_over_goes(tmp_path: Path) -> None:
