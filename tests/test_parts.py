@@ -231,7 +231,7 @@ def test_abandoned_scratch_directories_are_cleared_and_live_ones_stay(tmp_path: 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(TOP)}) as owner:
         assert owner.stdout is not None
         place = Path(owner.stdout.readline().strip())
-        (place / "file").touch()
+        subprocess.run(["mkdir", "-p", place / "/".join("d" * 1500)], check=True)
         with scratch_directory() as other:
             assert place.exists()
         assert not other.exists()

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +27,7 @@ def scratch_directory() -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
         os.close(lock)
 
 
@@ -40,6 +40,11 @@ def _clear_abandoned(place: Path) -> None:
                 status = os.fstat(lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if status.st_uid == os.geteuid() and status.st_mode & 0o777 == 0o700:
-                    shutil.rmtree(path, ignore_errors=True)
+                    _remove(path)
             finally:
                 os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    """rm(1), since an image may have directories deeper than Python's recursion and than PATH_MAX."""
+    subprocess.run(["rm", "-rf", "--one-file-system", "--", path], stderr=subprocess.DEVNULL, check=False)
