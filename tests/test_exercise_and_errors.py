@@ -74,6 +74,8 @@ def test_ready_command(tracestrip: Command, output: str) -> None:
         (("run", "dir:/", "--probe", "@/nonexistent", "-o", "docker-archive:/tmp/x"), ("/nonexistent",)),
         (("run", "dir:/", "-o", "docker-archive:/nonexistent/x.tar"), ("/nonexistent/x.tar",)),
         (("run", "dir:/", "--nonsense"), ("--nonsense",)),
+        (("run", "dir:/", "-o", "docker-archive:/tmp/x", "--report", "/nonexistent/r"), ("/nonexistent/r",)),
+        (("run", "dir:/", "-o", "docker-archive:/tmp/x", "--hostname", "n" * 65), ("--hostname",)),
         (("run", "dir:/", "-e", "/bin/true", "--include", "/nonexistent", "-o", "docker-archive:/tmp/x"), ("--include",)),
     ],
 )

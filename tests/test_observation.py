@@ -236,6 +236,62 @@ int main(int count, char **names) {
 """
 
 
+MOVING = r"""
+#include <fcntl.h>
+#include <unistd.h>
+int main(int count, char **names) {
+    if (chdir(names[1])) return 1;
+    for (int i = 0; i < 2; i++) {
+        unlink("current");
+        if (symlink(i ? "b" : "a", "current")) return 2;
+        if (open("current", O_RDONLY) < 0) return 3;
+        if (chdir(i ? "y" : "x")) return 4;
+        if (open("/proc/self/cwd/file", O_RDONLY) < 0) return 5;
+        if (chdir("..")) return 6;
+    }
+    return 0;
+}
+"""
+
+
+def test_one_name_that_leads_to_one_file_after_the_other(sandbox: Sandbox, compiled: Compile, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a", "b", "x/file", "y/file")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    observation = observed(sandbox, compiled("moving", MOVING), tmp_path)
+    assert {os.fsencode(file) for file in files} <= resolved(observation)
+
+
+ODD = r"""
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int count, char **names) {
+    char *pages = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(pages + 4096, 4096);
+    syscall(437, AT_FDCWD, "/etc/passwd", pages + 4088, 24);
+    open((char *)8, O_RDONLY);
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpid, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {4, filter};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    syscall(SYS_getpid);
+    return open("/etc/group", O_RDONLY) < 0;
+}
+"""
+
+
+def test_bad_pointers_and_a_filter_of_its_own(sandbox: Sandbox, compiled: Compile) -> None:
+    assert "opened" in kinds(observed(sandbox, compiled("odd", ODD)), "/etc/group")
+
+
 def test_calls_of_32_bit_programs(sandbox: Sandbox, compiled: Compile) -> None:
     """int 0x80 with i386 numbers; the text lies below 4 GiB in a program that is not position-independent."""
     program = compiled("old-calls", OLD_CALLS, "-static", "-no-pie")

@@ -13,10 +13,13 @@ from tests.conftest import Command
 
 @pytest.fixture
 def plain_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """DOCKER_HOST of an engine with the vfs storage driver and no network."""
+    """DOCKER_HOST of an engine with the vfs storage driver and no network.
+
+    It has a network namespace of its own: with ``--bridge none`` an engine deletes the ``docker0`` of the others.
+    """
     place = tmp_path_factory.mktemp("engine")
     host = f"unix://{place}/docker.sock"
-    command = ["dockerd", "--host", host, "--data-root", place / "data", "--exec-root", place / "exec"]
+    command = ["unshare", "--net", "dockerd", "--host", host, "--data-root", place / "data", "--exec-root", place / "exec"]
     options = ["--pidfile", place / "pid", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false"]
     with (place / "log").open("wb") as log, subprocess.Popen([*command, *options], stdout=log, stderr=log) as engine:
         try:

@@ -60,12 +60,14 @@ def test_image_named_by_digest_needs_a_name_for_the_result() -> None:
 
 
 def test_exposed_ports_with_ranges_and_protocols() -> None:
-    config = Config({"config": {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "9000-9001": {}}}, "rootfs": {"diff_ids": []}})
+    ports = ("80/tcp", "53/udp", "9000-9001", "70000-99999999", "²")
+    config = Config({"config": {"ExposedPorts": {port: {} for port in ports}}, "rootfs": {"diff_ids": []}})
     assert config.exposed_ports == {(80, "tcp"), (53, "udp"), (9000, "tcp"), (9001, "tcp")}
 
 
 def test_config_of_wrong_shape_is_refused() -> None:
-    for text in (b"[]", b"{", b'{"rootfs": {"diff_ids": []}, "config": {"Env": "A=b"}}', b'{"config": {}}'):
+    wrong_env = b'{"rootfs": {"diff_ids": []}, "config": {"Env": "A=b"}}'
+    for text in (b"[]", b"{", wrong_env, b'{"config": {}}', b'{"rootfs": null}', b"[" * 10**5):
         with pytest.raises(ImageError):
             Config.parse(text, "image")
 
@@ -113,6 +115,23 @@ def test_unfinished_output_does_not_appear(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write_half()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_output_into_a_pipe_or_through_a_symlink(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        with whole_file(path) as file:
+            file.write(b"all")
+
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        write(tmp_path / "pipe")
+        assert reader.communicate()[0] == b"all"
+    (tmp_path / "link").symlink_to("file")
+    write(tmp_path / "link")
+    assert (tmp_path / "file").read_bytes() == b"all"
+    write(Path("/dev/null"))
+    assert Path("/dev/null").is_char_device()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
 
 
 def use(path: bytes, kind: str = "opened", *, follow: bool = True, creates: bool = False, resolved: bytes | None = None) -> Use:
@@ -219,7 +238,7 @@ def test_users_are_the_images(tmp_path: Path, user: str, ids: tuple[int, int, tu
     view = tree(tmp_path, [member("etc/passwd", passwd), member("etc/group", b"root:x:0:\nweb:x:44:web\nextra:x:55:web\n")])
     account = find_account(view, user)
     assert (account.uid, account.gid, account.groups) == ids
-    for unknown in ("nobody", "web:nogroup"):
+    for unknown in ("nobody", "web:nogroup", "²"):
         with pytest.raises(TargetError):
             find_account(view, unknown)
 

@@ -101,6 +101,8 @@ def test_hard_links_to_lower_layers_symlinks_and_absolute_names(tmp_path: Path) 
         [hard_link("x", "../../etc/shadow")],
         [hard_link("x", "nothing")],
         [symlink("a", "a"), member("a/x")],
+        [member("x", uid=2**32 - 1)],
+        [member("x", gid=2**33)],
         [member("f"), member("f/below")],
     ],
 )

@@ -16,6 +16,7 @@ from tracestrip.exercise.plan import Plan
 from tracestrip.report.terminal import Progress, print_table
 
 _OUTPUT_SHOWN = 4096
+_LONGEST_HOSTNAME = 64  # sethostname(2)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,6 +67,8 @@ def run(
             raise click.UsageError(f"--env {pair}: write NAME=VALUE")
     if workdir is not None and not workdir.startswith("/"):
         raise click.UsageError(f"--workdir {workdir}: write an absolute path of the image")
+    if hostname is not None and len(hostname.encode()) > _LONGEST_HOSTNAME:
+        raise click.UsageError(f"--hostname {hostname}: write at most {_LONGEST_HOSTNAME} bytes")
     request = pipeline.Request(
         image=image,
         command=command,

@@ -17,7 +17,7 @@ from tracestrip.errors import EnvironmentLack, ImageError, TargetError, UsageErr
 from tracestrip.exercise.exercise import Exercised, exercise
 from tracestrip.exercise.plan import Plan, split_command
 from tracestrip.image import docker_archive
-from tracestrip.image.config import Config
+from tracestrip.image.config import Config, is_number
 from tracestrip.image.directory import host_architecture, read_directory
 from tracestrip.image.image import Image, LayerArchive, LayerDirectory
 from tracestrip.image.reference import (
@@ -43,7 +43,7 @@ from tracestrip.rootfs.pack import pack
 from tracestrip.rootfs.submounts import submounts
 from tracestrip.rootfs.tree import Kind, Tree
 from tracestrip.scratch import scratch_directory
-from tracestrip.whole_file import whole_file
+from tracestrip.whole_file import is_stream, whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
     target = _destination(request, source)
     command = split_command(request.command, "-e") if request.command is not None else None
     request.plan.check()
+    if request.report is not None:
+        _check_writable(request.report, force=True)
     _check_environment()
     with scratch_directory() as scratch:
         step(f"reading {request.image}")
@@ -123,15 +125,17 @@ def _destination(request: Request, source: Reference) -> Reference:
     if target.transport == DIRECTORY:
         raise UsageError(f"-o {request.output}: a directory cannot hold an image: use -o docker-archive:FILE")
     if target.path is not None:
-        _check_writable(target.path, request.force)
+        _check_writable(target.path, force=request.force)
     name = target.name or tag or (stripped_name(source.name) if source.name else None)
     return Reference(target.transport, target.path, name)
 
 
-def _check_writable(path: Path, force: bool) -> None:
+def _check_writable(path: Path, *, force: bool) -> None:
+    if is_stream(path):
+        return
     if path.exists() and not force:
         raise UsageError(f"{path}: exists already: choose another name, or replace it with --force")
-    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+    if path.is_dir() or path.is_block_device() or not os.access(path.resolve().parent, os.W_OK):
         raise UsageError(f"{path}: cannot be written: choose a place in a directory that exists and is writable")
 
 
@@ -208,13 +212,14 @@ def _observe(job: Job, arguments: list[str], config: Config, plan: Plan) -> tupl
 
 
 def _signal_number(name: str) -> int:
-    """Of a STOPSIGNAL: a number, or a name with or without SIG."""
-    if name.isdigit():
-        return int(name)
-    try:
-        return signal.Signals["SIG" + name.upper().removeprefix("SIG")]
-    except KeyError:
-        return signal.SIGTERM
+    """Of a STOPSIGNAL: a number, or a name with or without SIG, as RTMIN+3 too; SIGTERM for what is none."""
+    if is_number(name):
+        number = int(name)
+    else:
+        base, _, offset = name.upper().removeprefix("SIG").partition("+")
+        known = signal.Signals.__members__.get("SIG" + base, signal.SIGTERM)
+        number = known + (int(offset) if is_number(offset) else 0)
+    return number if number in signal.valid_signals() else signal.SIGTERM
 
 
 def _choose(request: Request, image: Image, tree: Tree, job: Job, observation: Observation) -> KeepSet:

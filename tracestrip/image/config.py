@@ -28,7 +28,7 @@ class Config:
         """Raises ImageError; *name* is the image, for the message."""
         try:
             document = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ImageError(f"{name}: its config is not JSON ({error}): build or save the image again") from error
         config = cls(document if isinstance(document, dict) else {})
         config._check(name)
@@ -44,7 +44,8 @@ class Config:
         lists = [run.get(key) or [] for key in ("Env", "Cmd", "Entrypoint")]
         texts = [run.get(key) or "" for key in ("User", "WorkingDir", "StopSignal")]
         objects = [run.get(key) or {} for key in ("Labels", "ExposedPorts", "Volumes")]
-        diff_ids = self.document.get("rootfs", {}).get("diff_ids")
+        rootfs = self.document.get("rootfs")
+        diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         fits = (
             all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in [*lists, diff_ids])
             and all(isinstance(value, str) for value in texts)
@@ -100,8 +101,9 @@ class Config:
         for text in self._run.get("ExposedPorts") or ():
             numbers, _, protocol = text.partition("/")
             first, _, last = numbers.partition("-")
-            if first.isdigit() and (last or first).isdigit():
-                ports |= {(port, protocol or "tcp") for port in range(int(first), int(last or first) + 1)}
+            if is_number(first) and is_number(last or first):
+                lowest, highest = int(first), min(int(last or first), 65535)
+                ports |= {(port, protocol or "tcp") for port in range(lowest, highest + 1)}
         return frozenset(ports)
 
     @property
@@ -133,6 +135,11 @@ class Config:
     def to_bytes(self) -> bytes:
         """The JSON text, the same for the same config."""
         return json.dumps(self.document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def is_number(text: str) -> bool:
+    """Whether *text* is a decimal number as configs write them: ASCII digits, no sign, of a length that is meant so."""
+    return text.isascii() and text.isdecimal() and len(text) <= 10
 
 
 _EPOCH = "1970-01-01T00:00:00Z"

@@ -54,7 +54,7 @@ def write_archive(config: Config, layer: LayerArchive, tag: str | None, output: 
     digest = hashlib.sha256(content).hexdigest()
     layer_name = layer.diff_id.removeprefix("sha256:") + ".tar"
     manifest = [{"Config": f"{digest}.json", "RepoTags": [tag] if tag else None, "Layers": [layer_name]}]
-    with tarfile.open(fileobj=output, mode="w|", format=tarfile.USTAR_FORMAT) as archive, layer.file.open("rb") as source:
+    with tarfile.open(fileobj=output, mode="w|", format=tarfile.GNU_FORMAT) as archive, layer.file.open("rb") as source:
         source.seek(layer.offset)
         archive.addfile(_header(layer_name, layer.size), source)
         for name, document in ((f"{digest}.json", content), ("manifest.json", json.dumps(manifest).encode())):
@@ -67,7 +67,7 @@ def _damage_as_image_error(file: Path) -> Iterator[None]:
     """tarfile and zlib raise a whole family of errors on a damaged archive."""
     try:
         yield
-    except (tarfile.TarError, ValueError, KeyError, TypeError, OverflowError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, ValueError, KeyError, TypeError, OverflowError, RecursionError, EOFError, zlib.error) as error:
         raise ImageError(f"{file}: damaged, or no docker-archive ({error}): save the image again") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

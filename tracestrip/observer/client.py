@@ -88,11 +88,15 @@ class Sandbox:
             raise TargetError(f"cannot {message['step']} in the image: {reason}: check -e, --user and --workdir")
         return number
 
-    def run(self, arguments: list[str]) -> Completed:
-        """Run a command inside, unobserved, to its end. Raises TargetError when it cannot be executed."""
+    def run(self, arguments: list[str], seconds: float = 10.0) -> Completed:
+        """Run a command inside, unobserved, to its end. Raises TargetError when it cannot be executed or does not end."""
         number = self.launch(arguments, observed=False)
+        deadline = time.monotonic() + seconds
         while number not in self._ended:
-            self._handle(self._receive())
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TargetError(f"{arguments[0]} in the image did not end within {seconds:g} s: check it")
+            self.poll(left)
         return self._ended.pop(number)
 
     def poll(self, seconds: float) -> None:

@@ -108,6 +108,8 @@ def _supplied_files(scratch: bytes, hostname: str) -> list[tuple[bytes, int]]:
 def _bind_file(source: bytes, target: bytes) -> None:
     """Symlinks of *target* lead inside the image: this process's root is the image's already."""
     target = os.path.realpath(target)
+    if os.path.isdir(target):
+        return
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if not os.path.lexists(target):
         os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
@@ -175,4 +177,5 @@ def _make_workdir(workdir: bytes) -> None:
     real = os.path.realpath(workdir)
     if real.split(b"/")[1] in (b"proc", b"sys", b"dev") and not os.path.isdir(real):
         return
-    os.makedirs(real, exist_ok=True)
+    with suppress(OSError):  # then the launch says that it cannot be entered
+        os.makedirs(real, exist_ok=True)

@@ -62,7 +62,7 @@ class Tracer:
         self._init = init
         self._calls = {architecture: calls_of(architecture) for architecture in architectures()}
         self._info = ctypes.create_string_buffer(88)
-        self._uses: dict[tuple[bytes, str, bool, bool], Use] = {}
+        self._ways: dict[tuple[bytes, str, bool, bool], dict[bytes | None, Use]] = {}
         self._processes: dict[int, Process] = {}
         self._stops = 0
 
@@ -72,7 +72,8 @@ class Tracer:
             try:
                 pid, status = os.waitpid(-1, _WALL)
             except ChildProcessError:
-                return Observation(tuple(self._uses.values()), self._stops)
+                uses = (use for ways in self._ways.values() for use in ways.values())
+                return Observation(tuple(uses), self._stops)
             if not os.WIFSTOPPED(status):
                 self._processes.pop(pid, None)
                 continue
@@ -101,8 +102,8 @@ class Tracer:
         ptrace(_PTRACE_GET_SYSCALL_INFO, pid, len(self._info), ctypes.addressof(self._info))
         (architecture,) = struct.unpack_from("=I", self._info, 4)
         number, *arguments = struct.unpack_from("=7Q", self._info, 24)
-        call = self._calls[architecture][number]
-        for argument in call.paths:
+        call = self._calls[architecture].get(number)
+        for argument in call.paths if call else ():  # none: a filter of the target's own asked for the stop
             # A path that cannot be read or has no file behind it is the tracee's own fault: its call fails too.
             with suppress(OSError):
                 self._observe_path(pid, argument, arguments)
@@ -122,10 +123,13 @@ class Tracer:
 
     def _note(self, pid: int, asked: bytes, kind: str, follow: bool, creates: bool = False) -> None:
         key = (asked, kind, follow, creates)
-        if key in self._uses:
-            return
+        ways = self._ways.setdefault(key, {})
+        if asked in ways:
+            return  # no symlink on the way; all others may lead elsewhere the next time
         resolved = paths.lead(pid, asked, follow=follow)
-        self._uses[key] = Use(asked, kind, follow, creates, resolved, self._process(pid))
+        if resolved in ways:
+            return
+        ways[resolved] = Use(asked, kind, follow, creates, resolved, self._process(pid))
         if kind == "executed" and resolved is not None:
             self._note_interpreters(pid, resolved)
 
@@ -147,11 +151,19 @@ class Tracer:
 
     def _process(self, pid: int) -> Process:
         if pid not in self._processes:
-            with open(f"/proc/{pid}/status", "rb") as file:
-                fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
-            inside = int(fields[b"NSpid"].split()[-1])
-            self._processes[pid] = Process(inside, os.readlink(b"/proc/%d/exe" % pid))
+            self._processes[pid] = _describe(pid)
         return self._processes[pid]
+
+
+def _describe(pid: int) -> Process:
+    """A dying process has no program any more, but what it named counts."""
+    inside, program = 0, b""
+    with suppress(OSError):
+        with open(f"/proc/{pid}/status", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+        inside = int(fields[b"NSpid"].split()[-1])
+        program = os.readlink(b"/proc/%d/exe" % pid)
+    return Process(inside, program)
 
 
 def _lookup(pid: int, argument: PathArgument, arguments: list[int]) -> tuple[bool, bool, bool]:
@@ -173,7 +185,8 @@ def _lookup(pid: int, argument: PathArgument, arguments: list[int]) -> tuple[boo
             follow = not flags & _IN_DONT_FOLLOW
         case _:
             if argument.follow == "how":
-                flags, _, resolve = struct.unpack("=3Q", linux.read_memory(pid, flags, 24))
+                how = linux.read_memory(pid, flags, 24)
+                flags, _, resolve = struct.unpack("=3Q", how.ljust(24, b"\0"))
                 in_directory = bool(resolve & _RESOLVE_IN_ROOT)
             creates = bool(flags & os.O_CREAT)
             follow = not flags & os.O_NOFOLLOW and not (creates and flags & os.O_EXCL)

@@ -71,7 +71,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One way in which one path was used; counted once, at its first time."""
+    """One way in which one path was used; counted once, at its first time, for each file that it led to."""
 
     path: bytes
     """Absolute inside the sandbox, as it was asked for: symlinks and ".." are still in it."""
@@ -111,7 +111,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All uses of one run, in the order of their first time."""
+    """All uses of one run; paths in the order of their first time."""
 
     uses: tuple[Use, ...]
     stops: int

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tracestrip.errors import TargetError
+from tracestrip.image.config import is_number
 from tracestrip.rootfs.tree import Kind, Tree
 from tracestrip.rootfs.walk import walk
 
@@ -24,13 +25,13 @@ def find_account(tree: Tree, user: str) -> Account:
     users = _fields(tree, b"/etc/passwd", 7)
     groups = _fields(tree, b"/etc/group", 4)
     known = next((row for row in users if name in (row[0], row[2])), None)
-    if known is None and not name.isdigit():
+    if known is None and not is_number(name):
         raise TargetError(f"user {name!r} is not in the image's /etc/passwd: set another with --user")
     uid = int(known[2]) if known else int(name)
     gid = int(known[3]) if known else 0
     if group:
         row = next((row for row in groups if group in (row[0], row[2])), None)
-        if row is None and not group.isdigit():
+        if row is None and not is_number(group):
             raise TargetError(f"group {group!r} is not in the image's /etc/group: set another with --user")
         gid = int(row[2]) if row else int(group)
     member_of = () if known is None or group else tuple(int(row[2]) for row in groups if known[0] in row[3].split(","))
@@ -43,4 +44,4 @@ def _fields(tree: Tree, path: bytes, count: int) -> list[list[str]]:
         return []
     lines = tree.read(entry).decode("utf-8", "surrogateescape").splitlines()
     rows = [line.split(":") for line in lines]
-    return [row for row in rows if len(row) >= count and row[2].isdigit() and (count < 7 or row[3].isdigit())]
+    return [row for row in rows if len(row) >= count and is_number(row[2]) and (count < 7 or is_number(row[3]))]

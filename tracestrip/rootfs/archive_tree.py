@@ -18,6 +18,7 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS_OWN = b".wh..wh."
 _XATTR = "SCHILY.xattr."
+_NO_ID = 2**32 - 1  # (uid_t) -1, which says "do not change"; chown(2)
 _MOST_SYMLINKS = 40  # MAXSYMLINKS, path_resolution(7)
 _KINDS = {
     tarfile.REGTYPE: Kind.FILE,
@@ -90,6 +91,9 @@ class ArchiveTree(Tree):
             self._put(self._made(layer, member, join(directory, name)))
 
     def _made(self, layer: LayerArchive, member: tarfile.TarInfo, path: bytes) -> Entry:
+        if not (0 <= member.uid < _NO_ID and 0 <= member.gid < _NO_ID):
+            owner = f"{member.uid}:{member.gid}"
+            raise ImageError(f"{layer.file}: {member.name!r} has the impossible owner {owner}: build the image again")
         if member.islnk():
             linked = _components(member.linkname, layer)
             found = walk(self, b"/" + b"/".join(linked), follow=False).entry

@@ -124,7 +124,7 @@ def _set_metadata(entry: Entry) -> None:
             os.setxattr(entry.path, name, value, follow_symlinks=False)
         except OSError as error:
             # The run needs capabilities; labels of another policy and the like are only kept for the result.
-            if name == b"security.capability" or error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL):
+            if name == b"security.capability" or error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ERANGE):
                 raise
     _set_time(entry)
 
