@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracestrip.errors import EnvironmentLack, ImageError, TargetError, UsageError
@@ -105,7 +105,7 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
             command=tuple(arguments),
             exercised=exercised,
             keep=keep,
-            stops=observation.stops,
+            calls=observation.calls,
             seconds=time.monotonic() - start,
         )
     if request.report is not None:
@@ -230,7 +230,7 @@ def _choose(request: Request, image: Image, tree: Tree, job: Job, observation: O
     for pattern in request.include:
         include(keep, tree, raw(pattern))
     library_path = dict(pair.partition("=")[::2] for pair in job.environment).get("LD_LIBRARY_PATH", "")
-    with Sandbox(job) as sandbox:
+    with Sandbox(replace(job, observed=False)) as sandbox:
         Libraries(tree, sandbox.run, raw(library_path)).add_to(keep)
     for pattern in request.exclude:
         exclude(keep, raw(pattern))

@@ -20,12 +20,15 @@ from ptrace import PtraceError
 
 from tracestrip.observer import linux
 from tracestrip.observer.mounts import assemble_root, enter_root
+from tracestrip.observer.notifications import Listener
 from tracestrip.observer.reaper import Reaper
+from tracestrip.observer.seccomp import path_filter
 from tracestrip.observer.tracer import Tracer
 from tracestrip.observer.wire import Channel, Job
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
+_NUMBER = struct.Struct("=i")
 
 
 def main(descriptor: int, parent: int) -> None:
@@ -41,41 +44,60 @@ def main(descriptor: int, parent: int) -> None:
     job = Job.from_message(message)
     try:
         root = assemble_root(job)
-        init, go = _fork_init(channel, root, job)
+        init, link = _fork_init(channel, root, job)
         tracer = Tracer(init)
+        link.send(_NUMBER.pack(init))
+        listener = _take_listener(init, link) if job.observed else None
     except (OSError, PtraceError) as error:
         channel.send({"event": "refused", "reason": str(error)})
         return
-    os.write(go, struct.pack("=i", init))
-    observation = tracer.run()
+    observation = tracer.run(listener)
     channel.send({
         "event": "observation",
         "uses": [use.to_message() for use in observation.uses],
-        "stops": observation.stops,
+        "calls": observation.calls,
     })
 
 
-def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, int]:
-    """Pid 1 of a new pid namespace, waiting for its own pid (4 bytes) on the pipe whose other end is returned."""
+def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, socket.socket]:
+    """Pid 1 of a new pid namespace, waiting to be told its own pid over the socket whose other end is returned."""
     linux.unshare(linux.CLONE_NEWPID)
-    wait, go = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        os.close(go)
-        _be_init(channel, wait, root, job)
-    os.close(wait)
-    return pid, go
+        ours.close()
+        _be_init(channel, theirs, root, job)
+    theirs.close()
+    return pid, ours
 
 
-def _be_init(channel: Channel, wait: int, root: bytes, job: Job) -> NoReturn:
+def _take_listener(init: int, link: socket.socket) -> Listener | None:
+    """What `_install_filter` offers; None where *init* has ended before."""
+    offered = link.recv(_NUMBER.size)
+    if not offered:
+        return None
+    listener = Listener(linux.take_descriptor(init, *_NUMBER.unpack(offered)))
+    link.send(b"taken")
+    return listener
+
+
+def _install_filter(link: socket.socket) -> None:
+    """For this process and all that descend from it. Its number travels, since sendmsg(2) would wait for a listener."""
+    descriptor = linux.install_seccomp_listener(path_filter())
+    link.send(_NUMBER.pack(descriptor))
+    link.recv(5)
+    os.close(descriptor)
+
+
+def _be_init(channel: Channel, link: socket.socket, root: bytes, job: Job) -> NoReturn:
     status = 1
     try:
         linux.die_with_parent()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        told = os.read(wait, 4)
-        if len(told) == 4:
-            _make_sandbox(channel, root, job, struct.unpack("=i", told)[0])
+        told = link.recv(_NUMBER.size)
+        if told:
+            _make_sandbox(channel, link, root, job, *_NUMBER.unpack(told))
             status = 0
     except BaseException:
         traceback.print_exc()
@@ -83,7 +105,7 @@ def _be_init(channel: Channel, wait: int, root: bytes, job: Job) -> NoReturn:
         os._exit(status)
 
 
-def _make_sandbox(channel: Channel, root: bytes, job: Job, pid: int) -> None:
+def _make_sandbox(channel: Channel, link: socket.socket, root: bytes, job: Job, pid: int) -> None:
     try:
         linux.unshare(
             linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWCGROUP
@@ -91,6 +113,8 @@ def _make_sandbox(channel: Channel, root: bytes, job: Job, pid: int) -> None:
         socket.sethostname(job.hostname)
         _raise_loopback()
         enter_root(root, job)
+        if job.observed:
+            _install_filter(link)
     except OSError as error:
         channel.send({"event": "refused", "reason": str(error)})
         return

@@ -76,11 +76,11 @@ class Sandbox:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
 
-    def launch(self, arguments: list[str], *, observed: bool = True) -> int:
+    def launch(self, arguments: list[str]) -> int:
         """Start a command inside, as the image's user; its number. Raises TargetError when it cannot be executed."""
         number = self._next_number
         self._next_number += 1
-        self._send({"do": "launch", "number": number, "arguments": arguments, "observed": observed})
+        self._send({"do": "launch", "number": number, "arguments": arguments})
         while (message := self._handle(self._receive()))["event"] not in ("started", "failed"):
             pass
         if message["event"] == "failed":
@@ -89,8 +89,8 @@ class Sandbox:
         return number
 
     def run(self, arguments: list[str], seconds: float = 10.0) -> Completed:
-        """Run a command inside, unobserved, to its end. Raises TargetError when it cannot be executed or does not end."""
-        number = self.launch(arguments, observed=False)
+        """Run a command inside to its end. Raises TargetError when it cannot be executed or does not end."""
+        number = self.launch(arguments)
         deadline = time.monotonic() + seconds
         while number not in self._ended:
             left = deadline - time.monotonic()
@@ -161,7 +161,7 @@ class Sandbox:
         while (message := self._handle(self._receive()))["event"] != "observation":
             pass
         self._process.wait()
-        return Observation(tuple(map(Use.from_message, message["uses"])), message["stops"])
+        return Observation(tuple(map(Use.from_message, message["uses"])), message["calls"])
 
     def kill(self) -> None:
         """End everything at once. The kernel takes the tracees, the namespaces and the mounts with the observer."""

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import NoReturn
 
 from tracestrip.observer import linux
-from tracestrip.observer.seccomp import path_filter
 from tracestrip.observer.wire import Job, raw
 
 # capabilities(7): chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw,
@@ -18,18 +17,15 @@ DEFAULT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 _LAST_POSSIBLE_CAPABILITY = 63
 
 
-def become_target(arguments: list[str], job: Job, output: int, failure: int, *, observed: bool) -> NoReturn:
+def become_target(arguments: list[str], job: Job, output: int, failure: int) -> NoReturn:
     """Turn this process, a fresh child of pid 1, into the target. Never returns.
 
     What fails is written to *failure*, a pipe that closes on exec, as JSON: {"errno": number, "step": text}.
-    From the filter on, a call that names a file is part of the observation; until exec only chdir and execve are made.
+    Its calls that name a file are part of the observation already; until exec only chdir and execve are made.
     """
     step = "prepare"
     try:
         _detach_from_caller(output, job.uid)
-        if observed:
-            step = "install the seccomp filter"
-            linux.install_seccomp_filter(path_filter())
         step = "take the image's user"
         _drop_privileges(job)
         step = f"enter the working directory {job.workdir}"

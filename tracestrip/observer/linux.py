@@ -5,6 +5,7 @@ Out of scope: ptrace(2), which `tracer.py` takes from python-ptrace.
 """
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -29,15 +30,18 @@ MNT_DETACH = 0x2
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
-PR_SET_SECCOMP = 22
-SECCOMP_MODE_FILTER = 2
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
 _SYS_OPENAT2 = 437
+_SYS_PIDFD_GETFD = 438
+_SECCOMP_SET_MODE_FILTER = 1
+_NEW_LISTENER = 1 << 3
+_WAIT_KILLABLE_RECV = 1 << 5
 _SFD_CLOEXEC = 0o2000000
 _SFD_NONBLOCK = 0o4000
 
@@ -108,10 +112,26 @@ def set_capabilities(permitted: int) -> None:
     _checked(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
 
 
-def install_seccomp_filter(program: bytes) -> None:
-    """PR_SET_SECCOMP with *program*, an array of `struct sock_filter`. Needs CAP_SYS_ADMIN: no_new_privs stays off."""
-    argument = _SockFilterProgram(len(program) // 8, program)
-    _checked(_libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(argument), 0, 0))
+def install_seccomp_listener(program: bytes) -> int:
+    """seccomp(2) with *program*, an array of `struct sock_filter`; the descriptor of its notifications (Linux 5.5).
+
+    Needs CAP_SYS_ADMIN: no_new_privs stays off. Once a notification is taken, only a fatal signal interrupts the call that
+    waits for its answer; before Linux 5.19 any signal does, and the call is made and told of again.
+    """
+    argument = ctypes.byref(_SockFilterProgram(len(program) // 8, program))
+    result = _libc.syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER | _WAIT_KILLABLE_RECV, argument)
+    if result == -1 and ctypes.get_errno() == errno.EINVAL:
+        result = _libc.syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, argument)
+    return _checked(result)
+
+
+def take_descriptor(pid: int, number: int) -> int:
+    """pidfd_getfd(2) (Linux 5.6): our own copy of descriptor *number* of process *pid*."""
+    process = os.pidfd_open(pid)
+    try:
+        return _checked(_libc.syscall(_SYS_PIDFD_GETFD, process, number, 0))
+    finally:
+        os.close(process)
 
 
 def signal_descriptor(signal_number: int) -> int:

@@ -97,7 +97,7 @@ class Reaper:
         failure, failure_end = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            become_target(arguments, self._job, output_end, failure_end, observed=message["observed"])
+            become_target(arguments, self._job, output_end, failure_end)
         os.close(output_end)
         os.close(failure_end)
         with open(failure, "rb") as pipe:

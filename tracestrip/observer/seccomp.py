@@ -1,4 +1,4 @@
-"""The seccomp filter: a stop for every call that names a file, full speed for all the others.
+"""The seccomp filter: a notification for every call that names a file, full speed for all the others.
 
 seccomp(2) and Documentation/userspace-api/seccomp_filter.rst. The verdict depends on the architecture and the number only
 (but for sendto), so that the kernel can keep a bitmap of the calls that are always allowed (Linux 5.11).
@@ -25,7 +25,7 @@ NATIVE = {
 
 _X32_BIT = 0x40000000
 _RET_ALLOW = 0x7FFF0000
-_RET_TRACE = 0x7FF00000
+_RET_USER_NOTIF = 0x7FC00000
 _RET_ENOSYS = 0x00050000 | errno.ENOSYS
 
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
@@ -44,8 +44,8 @@ def architectures() -> tuple[int, ...]:
 def path_filter() -> bytes:
     """The program, as an array of `struct sock_filter`.
 
-    Calls of `syscalls.TABLE` stop (SECCOMP_RET_TRACE). io_uring_setup, x32 calls and foreign architectures are answered
-    with ENOSYS: they would reach files unseen.
+    Calls of `syscalls.TABLE` wait for the listener (SECCOMP_RET_USER_NOTIF). io_uring_setup, x32 calls and foreign
+    architectures are answered with ENOSYS: they would reach files unseen.
     """
     program = [_instruction(_LOAD, _ARCHITECTURE_AT)]
     for architecture in architectures():
@@ -62,23 +62,23 @@ def _calls_block(calls: dict[int, Call], *, refuse_x32: bool) -> list[bytes]:
     block += [_instruction(_EQUAL, IO_URING_SETUP, 0, 1), _instruction(_RETURN, _RET_ENOSYS)]
     for number, call in sorted(calls.items()):
         if call.name == "sendto":
-            block += _unless_equal_skip(number, _trace_if_argument(call.paths[0].address))
+            block += _unless_equal_skip(number, _notify_if_argument(call.paths[0].address))
         else:
-            block += [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, _RET_TRACE)]
+            block += [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, _RET_USER_NOTIF)]
     block.append(_instruction(_RETURN, _RET_ALLOW))
     return block
 
 
-def _trace_if_argument(index: int) -> list[bytes]:
+def _notify_if_argument(index: int) -> list[bytes]:
     """send(2) is sendto(2) without an address: it names nothing, and is frequent."""
     at = _ARGUMENTS_AT + 8 * index
     return [
         _instruction(_LOAD, at),
         _instruction(_EQUAL, 0, 1, 0),
-        _instruction(_RETURN, _RET_TRACE),
+        _instruction(_RETURN, _RET_USER_NOTIF),
         _instruction(_LOAD, at + 4),
         _instruction(_EQUAL, 0, 1, 0),
-        _instruction(_RETURN, _RET_TRACE),
+        _instruction(_RETURN, _RET_USER_NOTIF),
         _instruction(_RETURN, _RET_ALLOW),
     ]
 

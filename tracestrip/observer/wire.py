@@ -40,6 +40,8 @@ class Job:
     groups: tuple[int, ...]
     workdir: str
     """Absolute path inside; made when it is missing."""
+    observed: bool = True
+    """Whether the files that commands use are recorded."""
 
     def to_message(self) -> Message:
         return asdict(self)
@@ -56,6 +58,7 @@ class Job:
             gid=message["gid"],
             groups=tuple(message["groups"]),
             workdir=message["workdir"],
+            observed=message["observed"],
         )
 
 
@@ -114,8 +117,8 @@ class Observation:
     """All uses of one run; paths in the order of their first time."""
 
     uses: tuple[Use, ...]
-    stops: int
-    """How often a tracee was stopped at a call that names a file."""
+    calls: int
+    """How many calls named a file."""
 
 
 class Channel:

@@ -35,7 +35,7 @@ class Report:
     command: tuple[str, ...]
     exercised: Exercised
     keep: KeepSet
-    stops: int
+    calls: int
     seconds: float
 
     def result_totals(self) -> Totals:
@@ -67,7 +67,7 @@ class Report:
                 for probe in self.exercised.probes
             ],
             "verified": False,
-            "stops": self.stops,
+            "calls": self.calls,
             "seconds": round(self.seconds, 3),
         }
 

@@ -47,7 +47,7 @@ def print_table(report: Report) -> None:
     console.print(Text(f"kept: {', '.join(f'{count:,} {_LABELS.get(rule, rule)}' for rule, count in rules)}", style="dim"))
     probes = len(report.exercised.probes)
     how = "the command ended by itself" if report.exercised.is_job else f"{probes} probe{'s' * (probes != 1)} passed"
-    console.print(Text(f"{how}, {report.stops:,} file calls seen, {report.seconds:.1f} s", style="dim"))
+    console.print(Text(f"{how}, {report.calls:,} file calls seen, {report.seconds:.1f} s", style="dim"))
 
 
 _LABELS = {
