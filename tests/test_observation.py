@@ -174,6 +174,7 @@ def test_stopped_targets_and_signals_behave_as_untraced(sandbox: Sandbox, compil
 PATHS = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -221,7 +222,7 @@ def test_paths_are_what_the_process_means(sandbox: Sandbox, compiled: Compile, t
     assert kinds(observation, top + b"/edge") == {"checked"}
     assert kinds(observation, top + b"/socket") == {"created"}
     assert kinds(observation, top + b"/directory/new") == {"created"}
-    assert kinds(observation, top + b"/renamed") == {"removed"}
+    assert kinds(observation, top + b"/renamed") == {"renamed"}
 
 
 OLD_CALLS = r"""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tracestrip.errors import EnvironmentLack, ImageError, TargetError, UsageError
+from tracestrip.errors import EnvironmentLack, ExerciseError, ImageError, TargetError, UsageError
 from tracestrip.exercise.exercise import Exercised, exercise
 from tracestrip.exercise.plan import Plan, split_command
 from tracestrip.image import docker_archive
@@ -33,7 +33,7 @@ from tracestrip.keep.keepset import OPENING, KeepSet
 from tracestrip.keep.ldd import Libraries
 from tracestrip.keep.rules import exclude, include
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job, Observation, raw
+from tracestrip.observer.wire import Job, Observation, raw, text
 from tracestrip.report.report import Report, Totals
 from tracestrip.rootfs.accounts import find_account
 from tracestrip.rootfs.archive_tree import ArchiveTree
@@ -106,6 +106,7 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
             exercised=exercised,
             keep=keep,
             calls=observation.calls,
+            warnings=tuple(f"{_named(program)} tried to trace a process and was refused" for program in observation.tracers),
             seconds=time.monotonic() - start,
         )
     if request.report is not None:
@@ -207,8 +208,21 @@ def _job(request: Request, image: Image, tree: Tree, roots: tuple[Path, ...], sc
 
 def _observe(job: Job, arguments: list[str], config: Config, plan: Plan) -> tuple[Observation, Exercised]:
     with Sandbox(job) as sandbox:
-        exercised = exercise(sandbox, arguments, config.exposed_ports, plan)
+        try:
+            exercised = exercise(sandbox, arguments, config.exposed_ports, plan)
+        except (TargetError, ExerciseError) as failure:
+            tracers = sandbox.stop(signal.SIGKILL, 0).tracers
+            if not tracers:
+                raise
+            raise TargetError(
+                f"{_named(tracers[0])} traces processes with ptrace itself, which only one can: observe its work without it",
+                failure.output,
+            ) from failure
         return sandbox.stop(_signal_number(config.stop_signal), plan.grace), exercised
+
+
+def _named(program: bytes) -> str:
+    return text(program).encode("utf-8", "backslashreplace").decode()
 
 
 def _signal_number(name: str) -> int:

@@ -15,7 +15,7 @@ ALWAYS_KEPT = (
     *RUNTIME_MOUNTS, b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf",
 )  # fmt: skip
 
-OPENING = frozenset({"executed", "interpreted", "opened"})
+OPENING = frozenset({"executed", "interpreted", "opened", "linked", "renamed"})
 """Kinds of use that need the file's content; `--keep opened` counts these only."""
 
 
@@ -70,12 +70,14 @@ class KeepSet:
             if kinds is None or use.kind in kinds:
                 self._add_use(use)
 
-    def add_path(self, path: bytes, reason: Reason, *, follow: bool = True, creates: bool = False) -> Entry | None:
+    def add_path(
+        self, path: bytes, reason: Reason, *, follow: bool = True, creates: bool = False, root: bytes = b"/"
+    ) -> Entry | None:
         """Keep what *path* leads to and everything on the way; what that is, None where it leads nowhere in the image.
 
-        *creates*: then the directory that the name would be made in stays too.
+        *creates*: then the directory that the name would be made in stays too. *root*: of the walk.
         """
-        found = walk(self._tree, path, follow=follow)
+        found = walk(self._tree, path, follow=follow, root=root)
         end = found.entry or (found.directory if creates else None)
         for link in found.links:
             # Also where it dangles in the image: it may lead to a mount, or to what the run itself makes.
@@ -109,8 +111,12 @@ class KeepSet:
 
     def _add_use(self, use: Use) -> None:
         reason = Reason(use.kind, None, use.process)
-        self.add_path(use.path, reason, follow=use.follow, creates=use.creates)
+        self.add_path(use.path, reason, follow=use.follow, creates=use.creates, root=use.root)
         # In the running sandbox a symlink, mount or rename may have led elsewhere than the image alone would.
+        for path in use.links:
+            link = self._tree.entry(path)
+            if link is not None and link.kind is Kind.SYMLINK and not _is_mounted_over(path):
+                self._add(link, Reason("symlink to", use.resolved or link.target, use.process))
         if use.resolved is not None and not _is_mounted_over(use.resolved):
             entry = self._tree.entry(use.resolved)
             if entry is not None:

@@ -24,7 +24,7 @@ from tracestrip.observer.notifications import Listener
 from tracestrip.observer.reaper import Reaper
 from tracestrip.observer.seccomp import path_filter
 from tracestrip.observer.tracer import Tracer
-from tracestrip.observer.wire import Channel, Job
+from tracestrip.observer.wire import Channel, Job, text
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
@@ -56,6 +56,7 @@ def main(descriptor: int, parent: int) -> None:
         "event": "observation",
         "uses": [use.to_message() for use in observation.uses],
         "calls": observation.calls,
+        "tracers": [text(program) for program in observation.tracers],
     })
 
 

@@ -161,7 +161,8 @@ class Sandbox:
         while (message := self._handle(self._receive()))["event"] != "observation":
             pass
         self._process.wait()
-        return Observation(tuple(map(Use.from_message, message["uses"])), message["calls"])
+        uses, tracers = map(Use.from_message, message["uses"]), map(raw, message["tracers"])
+        return Observation(tuple(uses), message["calls"], tuple(tracers))
 
     def kill(self) -> None:
         """End everything at once. The kernel takes the tracees, the namespaces and the mounts with the observer."""

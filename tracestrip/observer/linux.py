@@ -32,6 +32,7 @@ PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -140,13 +141,20 @@ def signal_descriptor(signal_number: int) -> int:
     return _checked(_libc.signalfd(-1, mask, _SFD_CLOEXEC | _SFD_NONBLOCK))
 
 
-def open_in_root(root: int, path: bytes, flags: int) -> int:
+def open_in_root(root: int, path: bytes, flags: int, resolve: int = 0) -> int:
     """openat2(2) with RESOLVE_IN_ROOT (Linux 5.6): *path* as a process whose root is *root* would open it.
 
-    Magic links (/proc/PID/exe and the like) are refused with ELOOP.
+    Magic links (/proc/PID/exe and the like) are refused with ELOOP. *resolve*: further RESOLVE_* flags.
     """
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve)
     return _checked(_libc.syscall(_SYS_OPENAT2, root, path, how, len(how)), path)
+
+
+_PAGE = 4096
+_text = ctypes.create_string_buffer(_PAGE + 1)
+_text_here = _IoVec(ctypes.addressof(_text), 0)
+_text_there = _IoVec(0, 0)
+_text_arguments = ctypes.addressof(_text_here), 1, ctypes.addressof(_text_there), 1, 0
 
 
 def read_memory(pid: int, address: int, length: int) -> bytes:
@@ -158,7 +166,7 @@ def read_memory(pid: int, address: int, length: int) -> bytes:
     return buffer.raw[: _checked(count)]
 
 
-def read_string(pid: int, address: int, limit: int = 4096) -> bytes:
+def read_string(pid: int, address: int, limit: int = _PAGE) -> bytes:
     """The NUL-terminated string at *address*, at most *limit* bytes (PATH_MAX).
 
     It is read page by page: a range that runs into an unmapped page would fail as a whole with EFAULT, and hide a
@@ -166,10 +174,14 @@ def read_string(pid: int, address: int, limit: int = 4096) -> bytes:
     """
     found = b""
     while len(found) < limit:
-        chunk = read_memory(pid, address, min(4096 - address % 4096, limit - len(found)))
-        end = chunk.find(b"\0")
-        if end >= 0:
-            return found + chunk[:end]
+        length = min(_PAGE - address % _PAGE, limit - len(found))
+        _text_here.length = _text_there.length = length
+        _text_there.base = address
+        count = _checked(_libc.process_vm_readv(pid, *_text_arguments))
+        _text[count] = b"\0"
+        chunk = _text.value
         found += chunk
-        address += len(chunk)
+        if len(chunk) < count:
+            return found
+        address += count
     return found

@@ -8,7 +8,7 @@ import errno
 import fcntl
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _RECEIVE = 0xC0502100  # SECCOMP_IOCTL_NOTIF_RECV
 _SEND = 0xC0182101  # SECCOMP_IOCTL_NOTIF_SEND
@@ -21,8 +21,7 @@ _ANSWER = struct.Struct("=QqiI")
 _EMPTY = bytes(_NOTIFICATION.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """A call that waits."""
 
     identity: int

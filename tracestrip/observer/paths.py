@@ -4,62 +4,178 @@
 """
 
 import ctypes
+import errno
 import os
 import re
+import stat
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from tracestrip.observer import linux
+from tracestrip.observer.mountinfo import origin
 
 _AT_FDCWD = -100
-_MAGIC_LINK = re.compile(rb"/proc/(self|thread-self)/(exe|cwd|root|fd/\d+)(/.*)?\Z", re.DOTALL)
+_MOST_SYMLINKS = 40  # MAXSYMLINKS, path_resolution(7)
+_MAGIC_LINK = re.compile(rb"/proc/\d+/(task/\d+/)?(exe|cwd|root|fd/\d+|map_files/[^/]+)")
 
 
-def absolute(pid: int, path: bytes, directory: int | None, *, in_directory: bool = False) -> bytes | None:
-    """*path* as an absolute one inside the sandbox, symlinks and ".." left as they are.
+class Led(NamedTuple):
+    """Where a path leads."""
 
-    *directory* is a descriptor of the process, as the raw argument of the call; None is its working directory.
-    *in_directory* treats an absolute path as one below the directory (RESOLVE_IN_ROOT of openat2(2)).
-    None where it names no file (a descriptor of a pipe or a socket). Raises ProcessLookupError when the process is gone.
+    end: bytes | None
+    """The file's own name in the sandbox, without symlinks; None where there is none."""
+    links: tuple[bytes, ...]
+    """The symlinks on the way, by their own names."""
+    lasting: bool
+    """Whether it leads there until a name is moved: it exists, and no link of /proc is on the way."""
+
+
+def root_of(pid: int) -> bytes:
+    """The directory that the process has as its root: chroot(2). Raises ProcessLookupError when it is gone."""
+    return _link(pid, "root")
+
+
+def directory_of(pid: int, directory: int | None) -> bytes | None:
+    """Name of the directory that *directory*, a raw argument, is a descriptor of; of the working directory for None.
+
+    None where it is none (a pipe, a socket). Raises ProcessLookupError when the process is gone.
     """
-    if path.startswith(b"/") and not in_directory:
-        root = _link(pid, "root")
-        return path if root == b"/" else root + path
     number = _AT_FDCWD if directory is None else ctypes.c_int(directory).value
     base = _link(pid, "cwd" if number == _AT_FDCWD else f"fd/{number}")
-    if not base.startswith(b"/"):
-        return None
-    return base.rstrip(b"/") + b"/" + path.lstrip(b"/") if path else base
+    return base if base.startswith(b"/") else None
 
 
-def lead(pid: int, path: bytes, *, follow: bool) -> bytes | None:
-    """Where the absolute *path* leads now in the sandbox of process *pid*; None where it leads nowhere."""
-    magic = _MAGIC_LINK.match(path)
-    if magic:
-        target = _link(pid, os.fsdecode(magic[2]))
-        path = target + (magic[3] or b"")
-    try:
-        descriptor = open_inside(pid, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
-    except ProcessLookupError:
-        raise
-    except OSError:
-        return None
-    try:
-        return os.readlink(b"/proc/self/fd/%d" % descriptor)
-    finally:
+def below(directory: bytes, path: bytes) -> bytes:
+    """*path* as one below *directory*, an absolute one too; symlinks and ".." stay as they are."""
+    return directory.rstrip(b"/") + b"/" + path.lstrip(b"/") if path else directory
+
+
+class View:
+    """The files of the sandbox as one process sees them. A context manager; raises OSError when the process is gone."""
+
+    def __init__(self, pid: int, init: int, *, rooted: bool, mounted: bool) -> None:
+        """*init*: pid 1 of the sandbox. *rooted*: a process may have a root of its own; *mounted*: mounts of its own."""
+        self._pid, self._init, self._mounted = pid, init, mounted
+        self._root = root_of(pid) if rooted else b"/"
+        self._descriptor = os.open(f"/proc/{pid}/task/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self._descriptor)
+
+    def lead(self, path: bytes, root: bytes, *, follow: bool) -> Led:
+        """Where the absolute *path* leads now. *root*: where absolute symlinks start, and what ".." can't leave."""
+        led = self._straight(path, follow=follow) or self._walk(path, root, follow=follow)
+        if not self._mounted:
+            return led
+        return led._replace(end=led.end and self._origin(led.end), links=tuple(map(self._origin, led.links)))
+
+    def read(self, path: bytes, root: bytes, length: int) -> bytes:
+        """The first bytes of the regular file that *path* leads to; none where there is no such file."""
+        with suppress(OSError), self._opened(self._walk(path, root, follow=True).end or b"") as descriptor:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                with open(f"/proc/self/fd/{descriptor}", "rb") as file:
+                    return file.read(length)
+        return b""
+
+    def _straight(self, path: bytes, *, follow: bool) -> Led | None:
+        """Where no symlink is on the way, or nothing at the end, one look tells; else None."""
+        try:
+            descriptor = self._open(path, os.O_PATH | (0 if follow else os.O_NOFOLLOW), linux.RESOLVE_NO_SYMLINKS)
+        except (FileNotFoundError, NotADirectoryError):
+            return Led(None, (), lasting=False)
+        except OSError:
+            return None
+        name = os.readlink(b"/proc/self/fd/%d" % descriptor)
         os.close(descriptor)
+        return Led(name, (), lasting=True) if name == path else None
 
+    def _walk(self, path: bytes, root: bytes, *, follow: bool) -> Led:
+        """As the kernel does, name by name: path_resolution(7), proc_pid_fd(5)."""
+        names = deque(path.split(b"/"))
+        follow = follow or path.endswith(b"/")
+        current, lasting, followed = b"/", True, 0
+        links: list[bytes] = []
+        try:
+            while names:
+                name = names.popleft()
+                if name in (b"", b"."):
+                    continue
+                if name == b"..":
+                    current = current if current == root else os.path.dirname(current)
+                    continue
+                candidate = below(current, name)
+                target = self._target(candidate) if follow or any(rest not in (b"", b".") for rest in names) else None
+                if target is None:
+                    current = candidate
+                    continue
+                followed += 1
+                if followed > _MOST_SYMLINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                lasting = lasting and not candidate.startswith(b"/proc/")
+                if _MAGIC_LINK.fullmatch(candidate):
+                    current = target
+                    continue
+                links.append(candidate)
+                names.extendleft(reversed(target.split(b"/")))
+                if target.startswith(b"/"):
+                    current = root
+            with self._opened(current):
+                pass
+        except OSError:
+            return Led(None, tuple(links), lasting=False)
+        return Led(current, tuple(links), lasting)
 
-def open_inside(pid: int, path: bytes, flags: int) -> int:
-    """A descriptor of the absolute *path* in the mount namespace of process *pid*. Raises OSError."""
-    root = os.open(f"/proc/{pid}/task/{pid}/root", os.O_PATH | os.O_CLOEXEC)
-    try:
-        return linux.open_in_root(root, path, flags)
-    finally:
-        os.close(root)
+    def _target(self, name: bytes) -> bytes | None:
+        """What the symlink *name* says to the process; None where it is no symlink. Raises OSError where it is nothing."""
+        with self._opened(name) as descriptor:
+            if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
+                return None
+            if name in (b"/proc/self", b"/proc/thread-self"):
+                return self._own_number(thread=name.endswith(b"thread-self"))
+            return os.readlink(b"", dir_fd=descriptor)
+
+    def _own_number(self, *, thread: bool) -> bytes:
+        """In its own pid namespace; that the sandbox's /proc is of that one is the rule."""
+        with open(f"/proc/{self._pid}/status", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+        group, number = (fields[name].split()[-1] for name in (b"NStgid", b"NSpid"))
+        return b"%s/task/%s" % (group, number) if thread else group
+
+    def _origin(self, name: bytes) -> bytes:
+        with suppress(OSError), self._opened(name) as descriptor:
+            return origin(name, descriptor, self._pid, self._init)
+        return name
+
+    @contextmanager
+    def _opened(self, name: bytes) -> Iterator[int]:
+        descriptor = self._open(name, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _open(self, path: bytes, flags: int, resolve: int = 0) -> int:
+        """*path* is absolute in the sandbox; a process may have kept a directory from outside of its own root."""
+        if self._root == b"/":
+            return linux.open_in_root(self._descriptor, path, flags, resolve)
+        if path == self._root or path.startswith(self._root + b"/"):
+            return linux.open_in_root(self._descriptor, path[len(self._root) :] or b"/", flags, resolve)
+        outside = os.open(f"/proc/{self._init}/root", os.O_PATH | os.O_CLOEXEC)
+        try:
+            return linux.open_in_root(outside, path, flags, resolve)
+        finally:
+            os.close(outside)
 
 
 def _link(pid: int, name: str) -> bytes:
     try:
-        return os.readlink(b"/proc/%d/%s" % (pid, os.fsencode(name)))
+        return os.readlink(f"/proc/{pid}/{name}".encode())
     except FileNotFoundError as error:
         if os.path.exists(f"/proc/{pid}"):
             return b""

@@ -1,18 +1,21 @@
 """The seccomp filter: a notification for every call that names a file, full speed for all the others.
 
 seccomp(2) and Documentation/userspace-api/seccomp_filter.rst. The verdict depends on the architecture and the number only
-(but for sendto), so that the kernel can keep a bitmap of the calls that are always allowed (Linux 5.11).
+(but for three calls), so that the kernel can keep a bitmap of the calls that are always allowed (Linux 5.11).
 """
 
 import errno
 import os
 import struct
+from collections.abc import Iterable
 
 from tracestrip.observer.syscalls import (
     AUDIT_ARCH_AARCH64,
     AUDIT_ARCH_I386,
     AUDIT_ARCH_X86_64,
     IO_URING_SETUP,
+    PTRACE_BEGINNINGS,
+    SOCKETCALL,
     Call,
     calls_of,
 )
@@ -61,10 +64,15 @@ def _calls_block(calls: dict[int, Call], *, refuse_x32: bool) -> list[bytes]:
         block += [_instruction(_AT_LEAST, _X32_BIT, 0, 1), _instruction(_RETURN, _RET_ENOSYS)]
     block += [_instruction(_EQUAL, IO_URING_SETUP, 0, 1), _instruction(_RETURN, _RET_ENOSYS)]
     for number, call in sorted(calls.items()):
-        if call.name == "sendto":
-            block += _unless_equal_skip(number, _notify_if_argument(call.paths[0].address))
-        else:
-            block += [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, _RET_USER_NOTIF)]
+        match call.name:
+            case "sendto":
+                block += _unless_equal_skip(number, _notify_if_argument(call.paths[0].address))
+            case "socketcall":
+                block += _unless_equal_skip(number, _notify_if_first_argument_in(SOCKETCALL))
+            case "ptrace":
+                block += _unless_equal_skip(number, _notify_if_first_argument_in(PTRACE_BEGINNINGS))
+            case _:
+                block += [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, _RET_USER_NOTIF)]
     block.append(_instruction(_RETURN, _RET_ALLOW))
     return block
 
@@ -81,6 +89,13 @@ def _notify_if_argument(index: int) -> list[bytes]:
         _instruction(_RETURN, _RET_USER_NOTIF),
         _instruction(_RETURN, _RET_ALLOW),
     ]
+
+
+def _notify_if_first_argument_in(values: Iterable[int]) -> list[bytes]:
+    block = [_instruction(_LOAD, _ARGUMENTS_AT)]
+    for value in values:
+        block += [_instruction(_EQUAL, value, 0, 1), _instruction(_RETURN, _RET_USER_NOTIF)]
+    return [*block, _instruction(_RETURN, _RET_ALLOW)]
 
 
 def _unless_equal_skip(value: int, block: list[bytes]) -> list[bytes]:

@@ -6,10 +6,14 @@ each path that it takes: USE:WHERE:FOLLOW.
 USE     what the call does with the path: the `kind` of a `wire.Use`.
 WHERE   p1: a string in argument 1, relative to the working directory. d0p1: the same, relative to the directory that
         argument 0 is a descriptor of (or AT_FDCWD); an empty string names the descriptor's own file.
-        s1: a `struct sockaddr` in argument 1 with its length in argument 2 (AF_UNIX counts).
+        s1: a `struct sockaddr` in argument 1 with its length in argument 2 (AF_UNIX counts). m1: the address in the
+        `struct msghdr` at argument 1. v1: those of the `struct mmsghdr` array at argument 1, as many as argument 2 says.
 FOLLOW  whether a symlink in the last component is followed. yes, no, or which argument says so: at3 (AT_SYMLINK_NOFOLLOW
         in argument 3), atfollow4 (AT_SYMLINK_FOLLOW in argument 4), open1 (O_NOFOLLOW, O_CREAT and O_EXCL in argument 1),
-        how2 (a `struct open_how` in argument 2), watch2 (IN_DONT_FOLLOW in argument 2), creat (as open with O_CREAT).
+        how2 (a `struct open_how` in argument 2), watch2 (IN_DONT_FOLLOW in argument 2), creat (as open with O_CREAT);
+        config1 (yes, where the command of fsconfig(2) in argument 1 takes a path at all).
+
+A row without such a word names files in a way of its own (socketcall), or is there for another reason (ptrace).
 
 Numbers are from the kernel's asm/unistd_64.h, asm/unistd_32.h and asm-generic/unistd.h.
 """
@@ -54,9 +58,9 @@ TABLE = """
     symlinkat               266    304     36   created:d1p2:no
     link                     86      9      -   linked:p0:no created:p1:no
     linkat                  265    303     37   linked:d0p1:atfollow4 created:d2p3:no
-    rename                   82     38      -   removed:p0:no created:p1:no
-    renameat                264    302     38   removed:d0p1:no created:d2p3:no
-    renameat2               316    353    276   removed:d0p1:no created:d2p3:no
+    rename                   82     38      -   renamed:p0:no created:p1:no
+    renameat                264    302     38   renamed:d0p1:no created:d2p3:no
+    renameat2               316    353    276   renamed:d0p1:no created:d2p3:no
     unlink                   87     10      -   removed:p0:no
     unlinkat                263    301     35   removed:d0p1:no
     rmdir                    84     40      -   removed:p0:no
@@ -90,10 +94,14 @@ TABLE = """
     file_getattr            468    468    468   checked:d0p1:at4
     file_setattr            469    469    469   changed:d0p1:at4
     inotify_add_watch       254    292     27   watched:p1:watch2
-    fanotify_mark           301    339    263   watched:d3p4:yes
+    fanotify_mark           301      -    263   watched:d3p4:yes
+    fanotify_mark             -    339      -   watched:d4p5:yes
     bind                     49    361    200   created:s1:no
     connect                  42    362    203   connected:s1:yes
     sendto                   44    369    206   connected:s4:yes
+    sendmsg                  46    370    211   connected:m1:yes
+    sendmmsg                307    345    269   connected:v1:yes
+    socketcall                -    102      -
     mount                   165     21     40   mounted:p0:yes mounted:p1:yes
     umount                    -     22      -   mounted:p0:yes
     umount2                 166     52     39   mounted:p0:yes
@@ -101,6 +109,7 @@ TABLE = """
     open_tree               428    428    428   opened:d0p1:at2
     open_tree_attr          467    467    467   opened:d0p1:at2
     move_mount              429    429    429   mounted:d0p1:yes mounted:d2p3:yes
+    fsconfig                431    431    431   mounted:d4p3:config1
     fspick                  433    433    433   opened:d0p1:yes
     mount_setattr           442    442    442   mounted:d0p1:at2
     quotactl                179    131     60   mounted:p1:yes
@@ -108,7 +117,14 @@ TABLE = """
     swapon                  167     87    224   opened:p0:yes
     swapoff                 168    115    225   opened:p0:yes
     uselib                  134     86      -   opened:p0:yes
+    ptrace                  101     26    117
 """
+
+SOCKETCALL = {2: "bind", 3: "connect", 11: "sendto", 16: "sendmsg", 20: "sendmmsg"}
+"""Which call the first argument of socketcall(2) stands for; the second points to that call's arguments, 4 bytes each."""
+
+PTRACE_BEGINNINGS = (0, 16, 0x4206)
+"""PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE: the requests that make a tracer of somebody."""
 
 IO_URING_SETUP = 425
 """The same number on every architecture; what a ring opens is seen by neither ptrace nor seccomp."""
@@ -119,39 +135,50 @@ class PathArgument:
     """One path that a call takes."""
 
     kind: str
+    form: str
+    """p, s, m or v of WHERE."""
     directory: int | None
     """Index of the argument with the directory descriptor; None: the working directory."""
     address: int
-    """Index of the argument that points to the string or the `struct sockaddr`."""
-    is_socket: bool
+    """Index of the argument that points to the path, or to what holds it."""
     follow: str
     follow_argument: int
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A system call that takes at least one path."""
+    """A row of the table."""
 
     name: str
     paths: tuple[PathArgument, ...]
+
+    moves_names: bool
+    """Whether names that led to one file before may lead to another one after the call."""
+    mounts: bool
+    """Whether a mount namespace may look different after the call."""
 
 
 def calls_of(architecture: int) -> dict[int, Call]:
     """The table for one AUDIT_ARCH_* value, by system-call number."""
     column = (AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64).index(architecture) + 1
     rows = (line.split() for line in TABLE.split("\n") if line)
-    return {int(row[column]): Call(row[0], tuple(map(_argument, row[4:]))) for row in rows if row[column] != "-"}
+    return {int(row[column]): _call(row[0], row[4:]) for row in rows if row[column] != "-"}
+
+
+def _call(name: str, words: list[str]) -> Call:
+    paths = tuple(map(_argument, words))
+    mounts = any(argument.kind == "mounted" for argument in paths)
+    return Call(name, paths, mounts or name.startswith(("rename", "symlink")), mounts)
 
 
 def _argument(word: str) -> PathArgument:
     kind, where, follow = word.split(":")
-    directory = int(where[1]) if where[0] == "d" else None
     digits = follow.lstrip("abcdefghijklmnopqrstuvwxyz")
     return PathArgument(
         kind=kind,
-        directory=directory,
+        form=where[-2],
+        directory=int(where[1]) if where[0] == "d" else None,
         address=int(where[-1]),
-        is_socket=where[0] == "s",
         follow=follow[: len(follow) - len(digits)],
         follow_argument=int(digits or 0),
     )

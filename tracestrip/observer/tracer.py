@@ -49,7 +49,7 @@ class Tracer:
         self._child_signals = linux.signal_descriptor(signal.SIGCHLD)
         ptrace(_PTRACE_SEIZE, init, 0, _OPTIONS)
         self._init = init
-        self._recorder = Recorder()
+        self._recorder = Recorder(init)
 
     def run(self, listener: Listener | None) -> Observation:
         """Until no tracee is left. *listener*: of the filter that all tracees have; None when none is observed."""

@@ -79,8 +79,9 @@ class Use:
     path: bytes
     """Absolute inside the sandbox, as it was asked for: symlinks and ".." are still in it."""
     kind: str
-    """executed, interpreted, opened, checked, readlink, entered, created, linked, removed, changed, connected, mounted
-    or watched. *interpreted* is what the kernel opens for an executed file: its `#!` program or its ELF interpreter."""
+    """executed, interpreted, opened, checked, readlink, entered, created, linked, renamed, removed, changed, connected,
+    mounted or watched. *linked* and *renamed*: the file has another name later. *interpreted* is what the kernel opens
+    for an executed file: its `#!` program, its ELF interpreter or that of binfmt_misc."""
     follow: bool
     """Whether a symlink in the last component was followed."""
     creates: bool
@@ -88,6 +89,10 @@ class Use:
     resolved: bytes | None
     """Where the path led at that time in the running sandbox, None where it led nowhere."""
     process: Process
+    root: bytes = b"/"
+    """The root directory of the lookup, as chroot(2) or RESOLVE_IN_ROOT set it: absolute symlinks lead there."""
+    links: tuple[bytes, ...] = ()
+    """The symlinks that were on the way at that time, by their own names."""
 
     def to_message(self) -> Message:
         return {
@@ -98,6 +103,8 @@ class Use:
             "resolved": None if self.resolved is None else text(self.resolved),
             "pid": self.process.pid,
             "program": text(self.process.program),
+            "root": text(self.root),
+            "links": [text(link) for link in self.links],
         }
 
     @classmethod
@@ -109,6 +116,8 @@ class Use:
             creates=message["creates"],
             resolved=None if message["resolved"] is None else raw(message["resolved"]),
             process=Process(message["pid"], raw(message["program"])),
+            root=raw(message["root"]),
+            links=tuple(map(raw, message["links"])),
         )
 
 
@@ -119,6 +128,8 @@ class Observation:
     uses: tuple[Use, ...]
     calls: int
     """How many calls named a file."""
+    tracers: tuple[bytes, ...] = ()
+    """Programs that tried to trace a process by themselves; they can't, since the observer does."""
 
 
 class Channel:

@@ -36,6 +36,7 @@ class Report:
     exercised: Exercised
     keep: KeepSet
     calls: int
+    warnings: tuple[str, ...]
     seconds: float
 
     def result_totals(self) -> Totals:
@@ -66,6 +67,7 @@ class Report:
                 {"command": probe.command, "attempts": probe.attempts, "seconds": round(probe.seconds, 3)}
                 for probe in self.exercised.probes
             ],
+            "warnings": list(self.warnings),
             "verified": False,
             "calls": self.calls,
             "seconds": round(self.seconds, 3),

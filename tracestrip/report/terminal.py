@@ -34,7 +34,9 @@ class Progress:
 
 
 def print_table(report: Report) -> None:
-    """The totals of a run, on stdout."""
+    """The totals of a run, on stdout; its warnings before them, on stderr."""
+    for warning in report.warnings:
+        Console(stderr=True, soft_wrap=True).print(Text(f"warning: {warning}", style="yellow"))
     before, after = report.source_totals, report.result_totals()
     table = Table(title=Text(report.result), title_justify="left", show_edge=False, pad_edge=False, title_style="bold")
     for heading, justify in (("", "left"), ("original", "right"), ("stripped", "right"), ("", "right")):

@@ -22,8 +22,11 @@ class Walk:
     """The directory in which the last name was looked up; None where the walk broke off before."""
 
 
-def walk(tree: Tree, path: bytes, *, follow: bool = True) -> Walk:
-    """Walk the absolute *path*. A symlink in the last component counts as followed if *follow*."""
+def walk(tree: Tree, path: bytes, *, follow: bool = True, root: bytes = b"/") -> Walk:
+    """Walk the absolute *path*. A symlink in the last component counts as followed if *follow*.
+
+    *root*: where absolute symlinks start, and what ".." does not leave: chroot(2).
+    """
     names = deque(path.split(b"/"))
     follow = follow or path.endswith(b"/")
     links: list[Entry] = []
@@ -37,7 +40,7 @@ def walk(tree: Tree, path: bytes, *, follow: bool = True) -> Walk:
             return Walk(None, tuple(links), tuple(passed), None)
         if name == b"..":
             passed.append(current.path)
-            current = tree.entry(parent(current.path))
+            current = current if current.path == root else tree.entry(parent(current.path))
             continue
         entry = tree.entry(join(current.path, name))
         last = not any(rest not in (b"", b".") for rest in names)
@@ -49,7 +52,7 @@ def walk(tree: Tree, path: bytes, *, follow: bool = True) -> Walk:
                 return Walk(None, tuple(links), tuple(passed), None)
             names.extendleft(reversed(entry.target.split(b"/")))
             if entry.target.startswith(b"/"):
-                current = tree.entry(b"/")
+                current = tree.entry(root)
             continue
         if last:
             return Walk(entry, tuple(links), tuple(passed), current)

@@ -1,0 +1,109 @@
+"""The table of calls against two witnesses: this machine's kernel headers, and strace's idea of what names a file."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tracestrip.observer.syscalls import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Call, calls_of
+
+HEADERS = {
+    AUDIT_ARCH_X86_64: ("asm/unistd_64.h", ()),
+    AUDIT_ARCH_I386: ("asm/unistd_32.h", ()),
+    AUDIT_ARCH_AARCH64: ("asm-generic/unistd.h", ("-D__ARCH_WANT_RENAMEAT", "-D__ARCH_WANT_NEW_STAT")),
+}
+
+
+def numbers_in(header: str, defines: tuple[str, ...]) -> dict[str, int]:
+    """Name to number, as the preprocessor sees them."""
+    listed = subprocess.run(
+        ["gcc", "-E", "-dM", *defines, "-include", header, "-xc", "/dev/null"], capture_output=True, text=True, check=True
+    ).stdout
+    macros = dict(re.findall(r"#define (__NR\w*) (\w+)", listed))
+    found = {}
+    for name, value in macros.items():
+        while value in macros:
+            value = macros[value]  # noqa: PLW2901 - one macro names another
+        if value.isdigit():
+            found[name.removeprefix("__NR_")] = int(value)
+    found.pop("syscalls", None)
+    return found
+
+
+@pytest.mark.parametrize("architecture", HEADERS)
+def test_numbers_are_the_kernel_headers(architecture: int) -> None:
+    numbers = numbers_in(*HEADERS[architecture])
+    newest = max(numbers.values())
+    assert len(numbers) > 250
+    table = {call.name: number for number, call in calls_of(architecture).items()}
+    assert {name: number for name, number in table.items() if numbers.get(name) != number and number <= newest} == {}
+
+
+def test_newer_calls_have_one_number_everywhere() -> None:
+    """Since Linux 5.1 new calls are numbered alike on all architectures, from 424 on; i386's *_time64 are older in kind."""
+    columns = [calls_of(architecture) for architecture in HEADERS]
+    for column in columns:
+        for number, call in column.items():
+            if number >= 424:
+                assert all(other[number].name == call.name for other in columns)
+
+
+EVERY_CALL = r"""
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static long old_call(long number) {
+    long result;
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0) : "memory");
+    return result;
+}
+int main(int count, char **names) {
+    int old = count > 1;
+    /* Nothing is carried out: strace sees a call before the filter answers it. */
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)};
+    struct sock_fprog program = {4, filter};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) exit(1);
+    for (long number = 0; number < 512; number++) {
+        if (old) { if (number != SYS_exit_group) old_call(number); }
+        /* uretprobe and uprobe are for the kernel's own trampolines, SIGILL elsewhere; no filter is asked. */
+        else if (number != SYS_exit_group && number != 335 && number != 336) syscall(number, 0, 0, 0, 0, 0, 0);
+    }
+    exit(0);
+}
+"""
+
+
+@pytest.mark.parametrize(("architecture", "arguments"), [(AUDIT_ARCH_X86_64, []), (AUDIT_ARCH_I386, ["old"])])
+def test_whatever_strace_calls_a_file_call_is_in_the_table(
+    architecture: int, arguments: list[str], compiled: Callable[..., Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    program = compiled("every-call", EVERY_CALL)
+    subprocess.run(["strace", "-e", "trace=%file", "-o", log, program, *arguments], check=True)
+    seen = set(re.findall(r"^(?!syscall_)(\w+)\(", log.read_text(), re.MULTILINE))
+    known = {call.name for call in calls_of(architecture).values()}
+    assert len(seen) > 60
+    assert seen - known == {"getcwd"}  # it asks for a name, and gives none
+
+
+def test_calls_that_move_names_are_told() -> None:
+    def moves(call: Call) -> bool:
+        return call.moves_names
+
+    names = {call.name for call in filter(moves, calls_of(AUDIT_ARCH_X86_64).values())}
+    assert names == {
+        "rename", "renameat", "renameat2", "symlink", "symlinkat",
+        "mount", "umount2", "pivot_root", "move_mount", "mount_setattr", "quotactl", "fsconfig",
+    }  # fmt: skip
