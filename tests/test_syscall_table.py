@@ -92,7 +92,10 @@ def test_whatever_strace_calls_a_file_call_is_in_the_table(
     log = tmp_path / "log"
     program = compiled("every-call", EVERY_CALL)
     subprocess.run(["strace", "-e", "trace=%file", "-o", log, program, *arguments], check=True)
-    seen = set(re.findall(r"^(?!syscall_)(\w+)\(", log.read_text(), re.MULTILINE))
+    text = log.read_text()
+    if architecture == AUDIT_ARCH_I386:  # strace announces each change of the mode
+        text = text.partition("32 bit mode")[2].partition("64 bit mode")[0]
+    seen = set(re.findall(r"^(?!syscall_)(\w+)\(", text, re.MULTILINE))
     known = {call.name for call in calls_of(architecture).values()}
     assert len(seen) > 60
     assert seen - known == {"getcwd"}  # it asks for a name, and gives none
