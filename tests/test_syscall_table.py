@@ -66,6 +66,7 @@ static long old_call(long number) {
 }
 int main(int count, char **names) {
     int old = count > 1;
+    access("/begin", 0);
     /* Nothing is carried out: strace sees a call before the filter answers it. */
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -92,9 +93,7 @@ def test_whatever_strace_calls_a_file_call_is_in_the_table(
     log = tmp_path / "log"
     program = compiled("every-call", EVERY_CALL)
     subprocess.run(["strace", "-e", "trace=%file", "-o", log, program, *arguments], check=True)
-    text = log.read_text()
-    if architecture == AUDIT_ARCH_I386:  # strace announces each change of the mode
-        text = text.partition("32 bit mode")[2].partition("64 bit mode")[0]
+    text = log.read_text().partition("/begin")[2]
     seen = set(re.findall(r"^(?!syscall_)(\w+)\(", text, re.MULTILINE))
     known = {call.name for call in calls_of(architecture).values()}
     assert len(seen) > 60
