@@ -1,7 +1,6 @@
 """Fixtures that all tests share: the command, real images, a real engine, and the machine as it was before."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -106,14 +105,12 @@ def sandbox(host_job: Job) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def compiled(tmp_path: Path) -> Callable[..., Path]:
-    """The program that a C text makes; further arguments go to the compiler."""
+    """The program that tests/programs/NAME.c makes; further arguments go to the compiler."""
 
-    def build(name: str, text: str, *flags: str) -> Path:
-        source, program = tmp_path / f"{name}.c", tmp_path / name
-        source.write_text(text)
-        compiler = shutil.which("gcc")
-        assert compiler is not None
-        subprocess.run([compiler, "-O1", "-o", program, source, *flags], check=True)
+    def build(name: str, *flags: str) -> Path:
+        program = tmp_path / name
+        source = TOP / "tests" / "programs" / f"{name}.c"
+        subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-D_GNU_SOURCE", "-o", program, source, *flags], check=True)
         return program
 
     return build
