@@ -1,4 +1,4 @@
-/* many DIRECTORY VFORKED SPAWNED: 2,000 threads alive at once, then 2,000 processes, each opens a file of its own. */
+/* many DIRECTORY VFORKED SPAWNED: 2,000 processes alive at once, then 2,000 threads, each opens a file of its own. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <spawn.h>
@@ -21,13 +21,6 @@ static void *thread(void *number) {
 }
 int main(int count, char **names) {
     top = names[1];
-    static pthread_t threads[COUNT];
-    pthread_attr_t small;
-    pthread_attr_init(&small);
-    pthread_attr_setstacksize(&small, 65536);
-    pthread_barrier_init(&all, 0, COUNT);
-    for (long i = 0; i < COUNT; i++) if (pthread_create(&threads[i], &small, thread, (void *)i)) return 2;
-    for (long i = 0; i < COUNT; i++) pthread_join(threads[i], 0);
     int go[2];
     if (pipe(go)) return 3;
     for (long i = 0; i < COUNT; i++) {
@@ -44,6 +37,13 @@ int main(int count, char **names) {
     close(go[1]);
     int status;
     while (wait(&status) > 0) if (status) return 6;
+    static pthread_t threads[COUNT];
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 65536);
+    pthread_barrier_init(&all, 0, COUNT);
+    for (long i = 0; i < COUNT; i++) if (pthread_create(&threads[i], &small, thread, (void *)i)) return 2;
+    for (long i = 0; i < COUNT; i++) pthread_join(threads[i], 0);
     pid_t child = vfork();
     if (!child) { execl("/bin/cat", "cat", names[2], (char *)0); _exit(1); }
     waitpid(child, 0, 0);

@@ -1,8 +1,9 @@
-/* signals FILE: every signal with its value, one that is blocked, and a storm of timer signals while FILE is opened. */
+/* signals FILE: every signal with its value, one that is blocked, and a storm of timer signals while FILE is opened, a FIFO that waits. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,5 +44,10 @@ int main(int count, char **names) {
         if (file < 0) return errno == EINTR ? 7 : 8;
         close(file);
     }
-    return ticks < 10 ? 9 : 0;
+    if (ticks < 10) return 9;
+    struct itimerval once = {{0, 0}, {0, 50000}};
+    setitimer(ITIMER_REAL, &once, 0);
+    if (mkfifo("/tmp/fifo", 0600)) return 10;
+    if (open("/tmp/fifo", O_RDONLY) >= 0 || errno != EINTR) return 11;  /* this one does wait, and is interrupted */
+    return 0;
 }

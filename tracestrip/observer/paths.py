@@ -38,14 +38,16 @@ def root_of(pid: int) -> bytes:
     return _link(pid, "root")
 
 
-def directory_of(pid: int, directory: int | None) -> bytes | None:
+def directory_of(pid: int, directory: int | None) -> bytes:
     """Name of the directory that *directory*, a raw argument, is a descriptor of; of the working directory for None.
 
-    None where it is none (a pipe, a socket). Raises ProcessLookupError when the process is gone.
+    Raises NotADirectoryError where it is none (a pipe, a socket), ProcessLookupError when the process is gone.
     """
     number = _AT_FDCWD if directory is None else ctypes.c_int(directory).value
     base = _link(pid, "cwd" if number == _AT_FDCWD else f"fd/{number}")
-    return base if base.startswith(b"/") else None
+    if not base.startswith(b"/"):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), base)
+    return base
 
 
 def below(directory: bytes, path: bytes) -> bytes:
@@ -82,6 +84,13 @@ class View:
                 with open(f"/proc/self/fd/{descriptor}", "rb") as file:
                     return file.read(length)
         return b""
+
+    def is_special(self, path: bytes, root: bytes) -> bool:
+        """Whether *path* leads to a FIFO or a device, whose open may wait."""
+        with suppress(OSError), self._opened(self._walk(path, root, follow=True).end or b"") as descriptor:
+            mode = os.fstat(descriptor).st_mode
+            return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        return False
 
     def _straight(self, path: bytes, *, follow: bool) -> Led | None:
         """Where no symlink is on the way, or nothing at the end, one look tells; else None."""

@@ -60,6 +60,21 @@ class Recorder:
         if call.name == "ptrace":
             self._tracers[self._process(pid).program] = None
 
+    def knows(self, call: Notification) -> bool:
+        """Whether it is one that `call` would be told of."""
+        return call.number in self._calls[call.architecture]
+
+    def may_wait(self, notification: Notification) -> bool:
+        """Whether the call itself may wait for another process, and a signal end it: signal(7)."""
+        call = self._calls[notification.architecture][notification.number]
+        if not call.paths or call.paths[0].kind != "opened":
+            return not call.paths or call.paths[0].kind in ("connected", "mounted")
+        with suppress(OSError), self._view(notification.pid) as view:
+            for one in named(notification, call.paths[0]):
+                path, root = self._placed(notification.pid, one)
+                return view.is_special(path, root)
+        return False
+
     def executed(self, pid: int) -> None:
         """Note what the kernel chose to run: after a successful exec, for what no call and no `#!` line named.
 
@@ -88,19 +103,18 @@ class Recorder:
     def _observe(self, pid: int, name: Named) -> None:
         if not name.path and name.kind != "executed":
             return  # the descriptor's own file (AT_EMPTY_PATH), which its open told of; or no file at all
-        root = self._root(pid)
-        if name.path.startswith(b"/") and not name.in_directory:
-            path = paths.below(root, name.path) if root != b"/" else name.path
-        else:
-            directory = paths.directory_of(pid, name.directory)
-            if directory is None:
-                return
-            path = paths.below(directory, name.path)
-            root = directory if name.in_directory else root
-        way = (path, root, name.kind, name.follow, name.creates)
+        way = (*self._placed(pid, name), name.kind, name.follow, name.creates)
         if way not in self._settled:
             with self._view(pid) as view:
                 self._note(view, pid, way)
+
+    def _placed(self, pid: int, name: Named) -> tuple[bytes, bytes]:
+        """(absolute path, root of the lookup). Raises OSError where it is relative to no directory."""
+        root = self._root(pid)
+        if name.path.startswith(b"/") and not name.in_directory:
+            return paths.below(root, name.path) if root != b"/" else name.path, root
+        directory = paths.directory_of(pid, name.directory)
+        return paths.below(directory, name.path), directory if name.in_directory else root
 
     def _note(self, view: View, pid: int, way: _Way) -> None:
         path, root, kind, follow, creates = way
@@ -118,7 +132,7 @@ class Recorder:
 
     def _note_interpreters(self, view: View, pid: int, head: bytes, root: bytes) -> None:
         def absolute(path: bytes) -> bytes:
-            return paths.below(root if path.startswith(b"/") else paths.directory_of(pid, None) or root, path)
+            return paths.below(root if path.startswith(b"/") else paths.directory_of(pid, None), path)
 
         for interpreter in interpreters(head, lambda path: view.read(absolute(path), root, HEAD)):
             self._note(view, pid, (absolute(interpreter), root, "interpreted", True, False))

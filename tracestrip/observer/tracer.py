@@ -22,7 +22,8 @@ from ptrace.binding.func import (
 )
 
 from tracestrip.observer import linux
-from tracestrip.observer.notifications import Listener
+from tracestrip.observer.interrupted import interrupted_call, restart
+from tracestrip.observer.notifications import Listener, Notification
 from tracestrip.observer.recorder import Recorder
 from tracestrip.observer.wire import Observation
 
@@ -50,6 +51,8 @@ class Tracer:
         ptrace(_PTRACE_SEIZE, init, 0, _OPTIONS)
         self._init = init
         self._recorder = Recorder(init)
+        self._made: dict[int, Notification] = {}
+        """The last call of each thread that was let go."""
 
     def run(self, listener: Listener | None) -> Observation:
         """Until no tracee is left. *listener*: of the filter that all tracees have; None when none is observed."""
@@ -76,6 +79,7 @@ class Tracer:
             if call.pid != self._init:
                 self._recorder.call(call)
         finally:
+            self._made[call.pid] = call
             listener.let_go(call)
 
     def _follow(self) -> bool:
@@ -89,6 +93,7 @@ class Tracer:
                 return True
             if not os.WIFSTOPPED(status):
                 self._recorder.ended(pid)
+                self._made.pop(pid, None)
                 continue
             # A tracee may be killed at any moment: then every request answers ESRCH, and its end is waited for.
             with suppress(PtraceError, ProcessLookupError):
@@ -102,4 +107,13 @@ class Tracer:
                 self._recorder.executed(pid)
             ptrace_cont(pid)
         else:
+            self._restart_if_untold(pid)
             ptrace_cont(pid, 0 if pid == self._init else signal_number)
+
+    def _restart_if_untold(self, pid: int) -> None:
+        call = interrupted_call(pid)
+        if call is None or not self._recorder.knows(call):
+            return
+        made = self._made.get(pid)
+        if made is None or made[2:] != call[2:] or not self._recorder.may_wait(call):
+            restart(pid)
