@@ -1,10 +1,16 @@
 """What a path means to the process that names it, at that time."""
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from tests.conftest import Command
 from tests.observing import Compile, kinds, observed, resolved
 from tracestrip.observer.client import Sandbox
+from tracestrip.observer.wire import Job
 
 
 def test_paths_are_what_the_process_means(sandbox: Sandbox, compiled: Compile, tmp_path: Path) -> None:
@@ -33,3 +39,68 @@ def test_one_name_that_leads_to_one_file_after_the_other(sandbox: Sandbox, compi
         file.touch()
     observation = observed(sandbox, compiled("moving"), tmp_path)
     assert {os.fsencode(file) for file in files} <= resolved(observation)
+
+
+def test_links_of_proc_moved_names_and_odd_ones(host_job: Job, compiled: Compile, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    files = [
+        "one", "directory/two", "directory/three", "directory/four", "directory/five", "six", "seven", "other/eight", "nine",
+        "ten", "lasting", "turned/file", "renamed", "linked", "across-pages", "long", "remote/beside-far", "remote/far/file",
+        "moved-directory/file",
+    ]  # fmt: skip
+    for name in files:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).touch()
+    (top / "lasting-link").symlink_to("lasting")
+    (top / "far").symlink_to("remote/far")
+    compiled("places", "-static").rename(top / "places")
+    with Sandbox(replace(host_job, layers=(str(top),))) as sandbox:
+        observation = observed(sandbox, "/places", "/")
+    seen = resolved(observation)
+    not_opened = {"linked", "renamed", "remote/far/file", "moved-directory/file"}
+    assert not {b"/" + name.encode() for name in files if name not in not_opened} - seen
+    assert kinds(observation, "/linked") >= {"linked"}
+    assert kinds(observation, "/renamed") == {"renamed"}
+    (made,) = [use for use in observation.uses if use.path == b"/made-link" and use.kind == "opened"]
+    assert (made.links, made.resolved) == ((b"/made-link", b"/lasting-link"), b"/lasting")
+
+
+@pytest.mark.parametrize("flags", [(), ("-m32",)])
+def test_unix_sockets_by_every_call(flags: tuple[str, ...], sandbox: Sandbox, compiled: Compile, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    observation = observed(sandbox, compiled("sockets", *flags), tmp_path / "here")
+    connected = {os.path.basename(use.path) for use in observation.uses if use.kind == "connected"}
+    assert connected == {b"connected", b"sent", b"message", b"first", b"second"} | ({b"old"} if flags else set())
+    assert kinds(observation, tmp_path / "here/old") >= {"created"}
+
+
+def test_mounts_of_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A target with a user namespace binds a directory to another place: the file's place in the image counts."""
+    for name in ("from/file", "from/deep/file", "to/none", "jail/none"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    script = (
+        f"mount --bind {tmp_path}/from {tmp_path}/to && cat {tmp_path}/to/file && cd {tmp_path}/to/deep && cat file && "
+        f"mount -t tmpfs none {tmp_path}/jail && mkdir {tmp_path}/jail/usr && mount --rbind /usr {tmp_path}/jail/usr && "
+        f"cat {tmp_path}/jail/usr/lib/os-release"
+    )
+    observation = observed(sandbox, "/usr/bin/unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", script)
+    wanted = {os.fsencode(tmp_path / "from/file"), os.fsencode(tmp_path / "from/deep/file"), b"/usr/lib/os-release"}
+    assert not wanted - resolved(observation)
+
+
+def test_kept_set_of_a_root_of_its_own(tracestrip: Command, compiled: Compile, tmp_path: Path) -> None:
+    """In chroot(2) an absolute symlink leads below the new root, not to the image's own."""
+    root = tmp_path / "root"
+    for name in ("jail/real", "real", "jail/lib"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "jail/link").symlink_to("/../real")
+    compiled("jailed", "-static").rename(root / "jailed")
+    output = tmp_path / "out.tar"
+    finished = tracestrip("run", f"dir:{root}", "-e", "/jailed", "-o", f"docker-archive:{output}", "--format", "json",
+                          "--report", tmp_path / "report")  # fmt: skip
+    assert finished.code == 0, finished.stderr
+    kept = {one["path"] for one in json.loads((tmp_path / "report").read_text())["kept"]}
+    assert {"/jail/link", "/jail/real"} <= kept
+    assert "/real" not in kept
