@@ -1,6 +1,7 @@
 """What tests ask of an observation."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ Compile = Callable[..., Path]
 
 def observed(sandbox: Sandbox, *arguments: object, status: int = 0) -> Observation:
     number = sandbox.launch([str(argument) for argument in arguments])
-    while sandbox.ended(number) is None:
+    deadline = time.monotonic() + 60
+    while sandbox.ended(number) is None and time.monotonic() < deadline:
         sandbox.poll(5)
     result = sandbox.ended(number)
     assert result is not None

@@ -46,7 +46,7 @@ def test_links_of_proc_moved_names_and_odd_ones(host_job: Job, compiled: Compile
     files = [
         "one", "directory/two", "directory/three", "directory/four", "directory/five", "six", "seven", "other/eight", "nine",
         "ten", "lasting", "turned/file", "renamed", "linked", "across-pages", "long", "remote/beside-far", "remote/far/file",
-        "moved-directory/file",
+        "moved-directory/file", "directory/same", "other/same",
     ]  # fmt: skip
     for name in files:
         (top / name).parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,14 @@ def test_use_keeps_symlinks_and_directories_on_the_way(tmp_path: Path) -> None:
         b"/": {"directory of"}, b"/lib": {"symlink to"}, b"/usr": {"directory of"}, b"/usr/lib": {"directory of"},
         b"/usr/lib/x.so": {"symlink to"}, b"/usr/lib/x.so.1": {"opened"},
     }  # fmt: skip
+
+
+def test_symlinks_of_the_image_that_only_the_run_led_through_stay(tmp_path: Path) -> None:
+    """/tmp/made is made by the run each time; it leads to /etc/link, and that to /etc/file."""
+    keep = KeepSet(tree(tmp_path, [member("etc/file"), symlink("etc/link", "file"), member("etc/other")]))
+    made = replace(use(b"/tmp/made", resolved=b"/etc/file"), links=(b"/tmp/made", b"/etc/link"))
+    keep.add_observation(Observation((made,), 1), None)
+    assert set(kept(keep)) == {b"/", b"/etc", b"/etc/file", b"/etc/link"}
 
 
 def test_failed_lookups_keep_nothing_but_new_names_keep_their_directory(tmp_path: Path) -> None:

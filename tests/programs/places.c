@@ -21,6 +21,8 @@ int main(int count, char **names) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", top); MUST(symlink(path, "through")); MUST(open("through/five", O_RDONLY));
     snprintf(path, sizeof path, "/proc/thread-self/cwd/six"); MUST(open(path, O_RDONLY));
     snprintf(path, sizeof path, "/proc/self/root%s/seven", names[1]); MUST(open(path, O_RDONLY));
+    MUST(chdir("directory")); MUST(open("/proc/self/cwd/same", O_RDONLY));
+    MUST(chdir("../other")); MUST(open("/proc/self/cwd/same", O_RDONLY)); MUST(chdir(".."));
     pid_t child = fork();
     if (!child) { MUST(chdir("other")); MUST(pause()); }
     usleep(100000);

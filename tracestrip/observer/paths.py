@@ -6,7 +6,6 @@
 import ctypes
 import errno
 import os
-import re
 import stat
 from collections import deque
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from tracestrip.observer.mountinfo import origin
 
 _AT_FDCWD = -100
 _MOST_SYMLINKS = 40  # MAXSYMLINKS, path_resolution(7)
-_MAGIC_LINK = re.compile(rb"/proc/\d+/(task/\d+/)?(exe|cwd|root|fd/\d+|map_files/[^/]+)")
 
 
 class Led(NamedTuple):
@@ -62,7 +60,7 @@ class View:
         """*init*: pid 1 of the sandbox. *rooted*: a process may have a root of its own; *mounted*: mounts of its own."""
         self._pid, self._init, self._mounted = pid, init, mounted
         self._root = root_of(pid) if rooted else b"/"
-        self._descriptor = os.open(f"/proc/{pid}/task/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+        self._descriptor = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
         return self
@@ -127,9 +125,6 @@ class View:
                 if followed > _MOST_SYMLINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 lasting = lasting and not candidate.startswith(b"/proc/")
-                if _MAGIC_LINK.fullmatch(candidate):
-                    current = target
-                    continue
                 links.append(candidate)
                 names.extendleft(reversed(target.split(b"/")))
                 if target.startswith(b"/"):
