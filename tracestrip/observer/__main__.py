@@ -62,6 +62,7 @@ def main(descriptor: int, parent: int) -> None:
 
 def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, socket.socket]:
     """Pid 1 of a new pid namespace, waiting to be told its own pid over the socket whose other end is returned."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     linux.unshare(linux.CLONE_NEWPID)
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -69,6 +70,8 @@ def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, socket.soc
         ours.close()
         _be_init(channel, theirs, root, job)
     theirs.close()
+    linux.setns(own, linux.CLONE_NEWPID)  # threads can be started in one's own namespace only
+    os.close(own)
     return pid, ours
 
 

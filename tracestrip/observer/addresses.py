@@ -2,7 +2,7 @@
 
 import struct
 
-from tracestrip.observer import linux
+from tracestrip.observer.memory import Memory
 from tracestrip.observer.syscalls import AUDIT_ARCH_I386
 
 _AF_UNIX = 1
@@ -14,22 +14,22 @@ _WIDE = struct.Struct("=QI"), 64
 _NARROW = struct.Struct("=II"), 32
 
 
-def path_of(pid: int, address: int, length: int) -> bytes:
+def path_of(memory: Memory, pid: int, address: int, length: int) -> bytes:
     """The path of the `struct sockaddr` there; empty for abstract names and other families. Raises OSError."""
     if not address:
         return b""
-    content = linux.read_memory(pid, address, min(length, _LONGEST))
+    content = memory.read(pid, address, min(length, _LONGEST))
     if len(content) < 3 or struct.unpack_from("=H", content)[0] != _AF_UNIX:
         return b""
     return content[2:].partition(b"\0")[0]
 
 
-def paths_of_messages(pid: int, architecture: int, address: int, count: int) -> list[bytes]:
+def paths_of_messages(memory: Memory, pid: int, architecture: int, address: int, count: int) -> list[bytes]:
     """The paths that *count* message headers in a row are addressed to. Raises OSError."""
     layout, stride = _NARROW if architecture == AUDIT_ARCH_I386 else _WIDE
     found = []
     for index in range(min(count, _MOST_MESSAGES)):
-        header = linux.read_memory(pid, address + index * stride, layout.size)
+        header = memory.read(pid, address + index * stride, layout.size)
         if len(header) == layout.size:
-            found.append(path_of(pid, *layout.unpack(header)))
+            found.append(path_of(memory, pid, *layout.unpack(header)))
     return found

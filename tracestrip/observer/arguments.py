@@ -5,8 +5,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tracestrip.observer import linux
 from tracestrip.observer.addresses import path_of, paths_of_messages
+from tracestrip.observer.memory import Memory
 from tracestrip.observer.notifications import Notification
 from tracestrip.observer.syscalls import SOCKETCALL, Call, PathArgument
 
@@ -32,29 +32,29 @@ class Named(NamedTuple):
     """The directory is the root of the lookup (RESOLVE_IN_ROOT)."""
 
 
-def named(notification: Notification, argument: PathArgument) -> Iterator[Named]:
+def named(memory: Memory, notification: Notification, argument: PathArgument) -> Iterator[Named]:
     """The path of one argument, or several of an array. Raises OSError for a pointer to nowhere: the call fails too."""
     pid, arguments = notification.pid, notification.arguments
     address = arguments[argument.address]
     if argument.form == "p":
-        path = linux.read_string(pid, address)
+        path = memory.string(pid, address)
         if argument.follow == "config" and not _is_path(arguments[argument.follow_argument], path):
             return
         directory = None if argument.directory is None else arguments[argument.directory]
-        yield Named(path, argument.kind, directory, *_lookup(pid, argument, arguments))
+        yield Named(path, argument.kind, directory, *_lookup(memory, pid, argument, arguments))
         return
     if argument.form == "s":
-        paths = [path_of(pid, address, arguments[argument.address + 1] & 0xFFFFFFFF)]
+        paths = [path_of(memory, pid, address, arguments[argument.address + 1] & 0xFFFFFFFF)]
     else:
         count = arguments[argument.address + 1] & 0xFFFFFFFF if argument.form == "v" else 1
-        paths = paths_of_messages(pid, notification.architecture, address, count)
+        paths = paths_of_messages(memory, pid, notification.architecture, address, count)
     for path in filter(None, paths):
         yield Named(path, argument.kind, None, argument.follow == "yes", argument.kind == "created", in_directory=False)
 
 
-def unfolded(notification: Notification, calls: dict[str, Call]) -> tuple[Notification, Call]:
+def unfolded(memory: Memory, notification: Notification, calls: dict[str, Call]) -> tuple[Notification, Call]:
     """The call that a socketcall(2) stands for. *calls*: the architecture's, by name. Raises OSError."""
-    content = linux.read_memory(notification.pid, notification.arguments[1], 24)
+    content = memory.read(notification.pid, notification.arguments[1], 24)
     call = calls[SOCKETCALL[notification.arguments[0] & 0xFFFFFFFF]]
     return notification._replace(arguments=struct.unpack("=6I", content.ljust(24, b"\0"))), call
 
@@ -66,7 +66,7 @@ def _is_path(command: int, value: bytes) -> bool:
     return command in (_FSCONFIG_SET_PATH, _FSCONFIG_SET_PATH_EMPTY)
 
 
-def _lookup(pid: int, argument: PathArgument, arguments: tuple[int, ...]) -> tuple[bool, bool, bool]:
+def _lookup(memory: Memory, pid: int, argument: PathArgument, arguments: tuple[int, ...]) -> tuple[bool, bool, bool]:
     """(follow, creates, in_directory) of `Named`."""
     creates, in_directory = argument.kind == "created", False
     flags = arguments[argument.follow_argument]
@@ -85,7 +85,7 @@ def _lookup(pid: int, argument: PathArgument, arguments: tuple[int, ...]) -> tup
             follow = not flags & _IN_DONT_FOLLOW
         case _:
             if argument.follow == "how":
-                how = linux.read_memory(pid, flags, 24)
+                how = memory.read(pid, flags, 24)
                 flags, _, resolve = struct.unpack("=3Q", how.ljust(24, b"\0"))
                 in_directory = bool(resolve & _RESOLVE_IN_ROOT)
             creates = bool(flags & os.O_CREAT)

@@ -114,6 +114,16 @@ class Sandbox:
         """Whether any process is left inside, a daemon's orphans included. News comes with `poll`."""
         return self._alive
 
+    @property
+    def observer(self) -> int:
+        """Pid of the process that observes."""
+        return self._process.pid
+
+    @property
+    def init(self) -> int:
+        """Pid, on the host, of the sandbox's pid 1."""
+        return self._init
+
     def output(self) -> bytes:
         """The last of what the target and its descendants wrote, at most 64 KiB."""
         self._send({"do": "output"})
@@ -160,7 +170,6 @@ class Sandbox:
         self._send({"do": "stop", "signal": signal_number, "grace": grace})
         while (message := self._handle(self._receive()))["event"] != "observation":
             pass
-        self._process.wait()
         uses, tracers = map(Use.from_message, message["uses"]), map(raw, message["tracers"])
         return Observation(tuple(uses), message["calls"], tuple(tracers))
 

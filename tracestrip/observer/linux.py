@@ -50,14 +50,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _libc.syscall.restype = ctypes.c_long
-_libc.process_vm_readv.restype = ctypes.c_ssize_t
-_libc.process_vm_readv.argtypes = (
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
-)  # fmt: skip
-
-
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
 class _SockFilterProgram(ctypes.Structure):
@@ -148,40 +140,3 @@ def open_in_root(root: int, path: bytes, flags: int, resolve: int = 0) -> int:
     """
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve)
     return _checked(_libc.syscall(_SYS_OPENAT2, root, path, how, len(how)), path)
-
-
-_PAGE = 4096
-_text = ctypes.create_string_buffer(_PAGE + 1)
-_text_here = _IoVec(ctypes.addressof(_text), 0)
-_text_there = _IoVec(0, 0)
-_text_arguments = ctypes.addressof(_text_here), 1, ctypes.addressof(_text_there), 1, 0
-
-
-def read_memory(pid: int, address: int, length: int) -> bytes:
-    """process_vm_readv(2) of one range, cut at the first page that is not mapped."""
-    buffer = ctypes.create_string_buffer(length)
-    local = _IoVec(ctypes.addressof(buffer), length)
-    remote = _IoVec(address, length)
-    count = _libc.process_vm_readv(pid, ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0)
-    return buffer.raw[: _checked(count)]
-
-
-def read_string(pid: int, address: int, limit: int = _PAGE) -> bytes:
-    """The NUL-terminated string at *address*, at most *limit* bytes (PATH_MAX).
-
-    It is read page by page: a range that runs into an unmapped page would fail as a whole with EFAULT, and hide a
-    string that ends before it.
-    """
-    found = b""
-    while len(found) < limit:
-        length = min(_PAGE - address % _PAGE, limit - len(found))
-        _text_here.length = _text_there.length = length
-        _text_there.base = address
-        count = _checked(_libc.process_vm_readv(pid, *_text_arguments))
-        _text[count] = b"\0"
-        chunk = _text.value
-        found += chunk
-        if len(chunk) < count:
-            return found
-        address += count
-    return found

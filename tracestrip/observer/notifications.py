@@ -16,7 +16,7 @@ _SET_FLAGS = 0x40082104  # SECCOMP_IOCTL_NOTIF_SET_FLAGS
 _SYNC_WAKE_UP = 1
 _CONTINUE = 1
 
-_NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, then struct seccomp_data
+_NOTIFICATION = struct.Struct("=QI4xiI8x6Q")  # id, pid, flags, then struct seccomp_data: number, architecture, ip, arguments
 _ANSWER = struct.Struct("=QqiI")
 _EMPTY = bytes(_NOTIFICATION.size)
 
@@ -54,8 +54,8 @@ class Listener:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        identity, pid, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(content)
-        return Notification(identity, pid, architecture, number, tuple(arguments))
+        fields = _NOTIFICATION.unpack(content)
+        return Notification(fields[0], fields[1], fields[3], fields[2], fields[4:])
 
     def let_go(self, notification: Notification) -> None:
         """The call goes on. The caller may be dead by now."""

@@ -56,9 +56,13 @@ def below(directory: bytes, path: bytes) -> bytes:
 class View:
     """The files of the sandbox as one process sees them. A context manager; raises OSError when the process is gone."""
 
-    def __init__(self, pid: int, init: int, *, rooted: bool, mounted: bool) -> None:
-        """*init*: pid 1 of the sandbox. *rooted*: a process may have a root of its own; *mounted*: mounts of its own."""
+    def __init__(self, pid: int, init: int, directories: set[bytes], *, rooted: bool, mounted: bool) -> None:
+        """*init*: pid 1 of the sandbox. *rooted*: a process may have a root of its own; *mounted*: mounts of its own.
+
+        *directories* are known to be no symlinks, and need no look; those that are found out are added.
+        """
         self._pid, self._init, self._mounted = pid, init, mounted
+        self._directories = directories
         self._root = root_of(pid) if rooted else b"/"
         self._descriptor = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
 
@@ -100,7 +104,13 @@ class View:
             return None
         name = os.readlink(b"/proc/self/fd/%d" % descriptor)
         os.close(descriptor)
-        return Led(name, (), lasting=True) if name == path else None
+        if name != path:
+            return None
+        above = os.path.dirname(name)
+        while above not in self._directories:
+            self._directories.add(above)
+            above = os.path.dirname(above)
+        return Led(name, (), lasting=True)
 
     def _walk(self, path: bytes, root: bytes, *, follow: bool) -> Led:
         """As the kernel does, name by name: path_resolution(7), proc_pid_fd(5)."""
@@ -117,9 +127,15 @@ class View:
                     current = current if current == root else os.path.dirname(current)
                     continue
                 candidate = below(current, name)
-                target = self._target(candidate) if follow or any(rest not in (b"", b".") for rest in names) else None
+                last = not any(rest not in (b"", b".") for rest in names)
+                if candidate in self._directories or (last and not follow):
+                    current = candidate
+                    continue
+                target = self._target(candidate)
                 if target is None:
                     current = candidate
+                    if not last:
+                        self._directories.add(candidate)
                     continue
                 followed += 1
                 if followed > _MOST_SYMLINKS:

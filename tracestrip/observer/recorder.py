@@ -9,10 +9,11 @@ from contextlib import suppress
 from tracestrip.observer import paths
 from tracestrip.observer.arguments import Named, named, unfolded
 from tracestrip.observer.interpreters import HEAD, interpreters
+from tracestrip.observer.memory import Memory
 from tracestrip.observer.notifications import Notification
 from tracestrip.observer.paths import Led, View
 from tracestrip.observer.seccomp import architectures
-from tracestrip.observer.syscalls import calls_of
+from tracestrip.observer.syscalls import Call, calls_of
 from tracestrip.observer.wire import Observation, Process, Use
 
 _Way = tuple[bytes, bytes, str, bool, bool]
@@ -31,34 +32,34 @@ class Recorder:
         self._processes: dict[int, Process] = {}
         self._tracers: dict[bytes, None] = {}
         self._count = 0
-        # Ways that need no second look as long as names stay where they are.
+        self._memory = Memory()
+        # What needs no second look as long as names stay where they are: ways, and calls with an absolute path.
         self._settled: set[_Way] = set()
+        self._settled_calls: set[tuple[int, int, int, bytes]] = set()
+        self._directories: set[bytes] = set()  # that are no symlinks
         self._movers: set[int] = set()  # threads in a call that moves names; it is over when the thread makes another one
         self._rooted = self._mounted = False  # whether any process may have a root, or mounts, of its own
 
     def call(self, notification: Notification) -> None:
         """Note the files that a call names, while its caller waits."""
         self._count += 1
-        pid = notification.pid
-        calls = self._calls[notification.architecture]
-        call = calls[notification.number]
-        if call.name == "socketcall":
-            with suppress(OSError):
-                notification, call = unfolded(notification, {known.name: known for known in calls.values()})
+        _, pid, architecture, number, arguments = notification
+        call = self._calls[architecture][number]
         if self._movers:
             self._movers.discard(pid)
-        for argument in call.paths:
-            # A path that cannot be read or has no file behind it is the caller's own fault: its call fails too.
-            with suppress(OSError):
-                for one in named(notification, argument):
-                    self._observe(pid, one)
-        if call.moves_names:
-            self._movers.add(pid)
-            self._settled.clear()
-            self._mounted = self._mounted or call.mounts
-        self._rooted = self._rooted or call.name in ("chroot", "pivot_root")
-        if call.name == "ptrace":
-            self._tracers[self._process(pid).program] = None
+        if call.plain is None:
+            self._observe_call(notification, call)
+            return
+        try:
+            path = self._memory.string(pid, arguments[call.plain.address])
+            key = (architecture, number, arguments[call.plain.follow_argument], path)
+            if key in self._settled_calls:
+                return
+            for name in named(self._memory, notification, call.plain):
+                if self._observe(pid, name) and path.startswith(b"/") and not self._rooted:
+                    self._settled_calls.add(key)
+        except OSError:
+            pass  # a path that cannot be read or has no file behind it is the caller's own fault: its call fails too
 
     def knows(self, call: Notification) -> bool:
         """Whether it is one that `call` would be told of."""
@@ -70,9 +71,8 @@ class Recorder:
         if not call.paths or call.paths[0].kind != "opened":
             return not call.paths or call.paths[0].kind in ("connected", "mounted")
         with suppress(OSError), self._view(notification.pid) as view:
-            for one in named(notification, call.paths[0]):
-                path, root = self._placed(notification.pid, one)
-                return view.is_special(path, root)
+            for name in named(self._memory, notification, call.paths[0]):
+                return view.is_special(*self._placed(notification.pid, name))
         return False
 
     def executed(self, pid: int) -> None:
@@ -81,6 +81,7 @@ class Recorder:
         That is the interpreter of binfmt_misc, and the ELF interpreter of a program without a name (memfd_create(2)).
         """
         self._processes.pop(pid, None)
+        self._memory.forget(pid)
         with suppress(OSError):
             program = os.readlink(f"/proc/{pid}/exe".encode())
             if program not in self._programs:
@@ -93,6 +94,7 @@ class Recorder:
     def ended(self, pid: int) -> None:
         """*pid* may be another process's soon."""
         self._processes.pop(pid, None)
+        self._memory.forget(pid)
         self._movers.discard(pid)
 
     def observation(self) -> Observation:
@@ -100,13 +102,39 @@ class Recorder:
         uses = (use for ways in self._uses.values() for use in ways.values())
         return Observation(tuple(uses), self._count, tuple(self._tracers))
 
-    def _observe(self, pid: int, name: Named) -> None:
+    def _observe_call(self, notification: Notification, call: Call) -> None:
+        pid = notification.pid
+        if call.name == "socketcall":
+            with suppress(OSError):
+                calls = self._calls[notification.architecture].values()
+                notification, call = unfolded(self._memory, notification, {known.name: known for known in calls})
+        for argument in call.paths:
+            with suppress(OSError):
+                for name in named(self._memory, notification, argument):
+                    self._observe(pid, name)
+            if argument.kind == "executed":
+                self._memory.forget(pid)
+        if call.moves_names:
+            self._movers.add(pid)
+            self._settled.clear()
+            self._settled_calls.clear()
+            self._directories.clear()
+            self._mounted = self._mounted or call.mounts
+        if call.name in ("chroot", "pivot_root"):
+            self._rooted = True
+            self._settled_calls.clear()
+        if call.name == "ptrace":
+            self._tracers[self._process(pid).program] = None
+
+    def _observe(self, pid: int, name: Named) -> bool:
+        """Whether it needs no second look, as long as no name is moved."""
         if not name.path and name.kind != "executed":
-            return  # the descriptor's own file (AT_EMPTY_PATH), which its open told of; or no file at all
+            return False  # the descriptor's own file (AT_EMPTY_PATH), which its open told of; or no file at all
         way = (*self._placed(pid, name), name.kind, name.follow, name.creates)
         if way not in self._settled:
             with self._view(pid) as view:
                 self._note(view, pid, way)
+        return way in self._settled
 
     def _placed(self, pid: int, name: Named) -> tuple[bytes, bytes]:
         """(absolute path, root of the lookup). Raises OSError where it is relative to no directory."""
@@ -141,7 +169,9 @@ class Recorder:
         return paths.root_of(pid) if self._rooted else b"/"
 
     def _view(self, pid: int) -> View:
-        return View(pid, self._init, rooted=self._rooted, mounted=self._mounted)
+        lasting = not (self._movers or self._rooted or self._mounted)
+        directories = self._directories if lasting else set()
+        return View(pid, self._init, directories, rooted=self._rooted, mounted=self._mounted)
 
     def _process(self, pid: int) -> Process:
         if pid not in self._processes:

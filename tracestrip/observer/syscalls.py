@@ -156,6 +156,8 @@ class Call:
     """Whether names that led to one file before may lead to another one after the call."""
     mounts: bool
     """Whether a mount namespace may look different after the call."""
+    plain: PathArgument | None
+    """The only path, where its name and one argument say all, and the call changes nothing for later ones."""
 
 
 def calls_of(architecture: int) -> dict[int, Call]:
@@ -168,7 +170,10 @@ def calls_of(architecture: int) -> dict[int, Call]:
 def _call(name: str, words: list[str]) -> Call:
     paths = tuple(map(_argument, words))
     mounts = any(argument.kind == "mounted" for argument in paths)
-    return Call(name, paths, mounts or name.startswith(("rename", "symlink")), mounts)
+    moves = mounts or name.startswith(("rename", "symlink"))
+    changes = moves or name == "chroot" or any(argument.kind == "executed" for argument in paths)
+    is_plain = len(paths) == 1 and paths[0].form == "p" and paths[0].follow != "how" and not changes
+    return Call(name, paths, moves, mounts, paths[0] if is_plain else None)
 
 
 def _argument(word: str) -> PathArgument:

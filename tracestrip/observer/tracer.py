@@ -6,9 +6,9 @@ themselves come as notifications of a seccomp filter, which cost a fraction of a
 """
 
 import os
-import select
-import signal
+import traceback
 from contextlib import suppress
+from threading import Lock, Thread
 
 from ptrace import PtraceError
 from ptrace.binding.func import (
@@ -21,7 +21,6 @@ from ptrace.binding.func import (
     ptrace_cont,
 )
 
-from tracestrip.observer import linux
 from tracestrip.observer.interrupted import interrupted_call, restart
 from tracestrip.observer.notifications import Listener, Notification
 from tracestrip.observer.recorder import Recorder
@@ -46,58 +45,45 @@ class Tracer:
 
     def __init__(self, init: int) -> None:
         """Seize *init*, a child of this process. Raises PtraceError."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-        self._child_signals = linux.signal_descriptor(signal.SIGCHLD)
         ptrace(_PTRACE_SEIZE, init, 0, _OPTIONS)
         self._init = init
         self._recorder = Recorder(init)
         self._made: dict[int, Notification] = {}
         """The last call of each thread that was let go."""
+        self._turn = Lock()
 
     def run(self, listener: Listener | None) -> Observation:
         """Until no tracee is left. *listener*: of the filter that all tracees have; None when none is observed."""
-        ready = select.poll()
-        ready.register(self._child_signals, select.POLLIN)
         if listener is not None:
-            ready.register(listener, select.POLLIN)
-        while True:
-            for descriptor, events in ready.poll():
-                if descriptor == self._child_signals:
-                    os.read(descriptor, 1 << 12)
-                    if not self._follow():
-                        return self._recorder.observation()
-                elif listener is not None and events & select.POLLIN:
-                    self._hand_on(listener)
-                else:
-                    ready.unregister(descriptor)  # no process has the filter any more
-
-    def _hand_on(self, listener: Listener) -> None:
-        call = listener.receive()
-        if call is None:
-            return
-        try:
-            if call.pid != self._init:
-                self._recorder.call(call)
-        finally:
-            self._made[call.pid] = call
-            listener.let_go(call)
-
-    def _follow(self) -> bool:
-        """Take the stops and ends that are there; False when no tracee is left."""
+            Thread(target=self._serve, args=(listener,), daemon=True).start()
         while True:
             try:
-                pid, status = os.waitpid(-1, _WALL | os.WNOHANG)
+                pid, status = os.waitpid(-1, _WALL)
             except ChildProcessError:
-                return False
-            if pid == 0:
-                return True
-            if not os.WIFSTOPPED(status):
-                self._recorder.ended(pid)
-                self._made.pop(pid, None)
-                continue
+                with self._turn:
+                    return self._recorder.observation()
             # A tracee may be killed at any moment: then every request answers ESRCH, and its end is waited for.
-            with suppress(PtraceError, ProcessLookupError):
-                self._let_go_on(pid, os.WSTOPSIG(status), status >> 16)
+            with self._turn, suppress(PtraceError, ProcessLookupError):
+                if os.WIFSTOPPED(status):
+                    self._let_go_on(pid, os.WSTOPSIG(status), status >> 16)
+                else:
+                    self._recorder.ended(pid)
+                    self._made.pop(pid, None)
+
+    def _serve(self, listener: Listener) -> None:
+        """Hand on the calls as they come, in a thread of its own: to await them and stops in one place costs a poll(2) each."""
+        try:
+            while True:
+                call = listener.receive()
+                if call is not None:
+                    with self._turn:
+                        if call.pid != self._init:
+                            self._recorder.call(call)
+                        self._made[call.pid] = call
+                    listener.let_go(call)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # all tracees would wait for ever; so they end with this process
 
     def _let_go_on(self, pid: int, signal_number: int, event: int) -> None:
         if event == _PTRACE_EVENT_STOP and signal_number != _SIGTRAP:
