@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.observing import observed
+from tracestrip.observer.client import Sandbox
 from tracestrip.observer.syscalls import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Call, calls_of
 
 HEADERS = {
@@ -73,3 +75,37 @@ def test_calls_that_move_names_are_told() -> None:
         "rename", "renameat", "renameat2", "symlink", "symlinkat",
         "mount", "umount2", "pivot_root", "move_mount", "mount_setattr", "quotactl", "fsconfig",
     }  # fmt: skip
+
+
+def call_of_each(architecture: int) -> tuple[str, dict[bytes, str]]:
+    """A C program that makes each call once, and the kind of use of each name that it gives. None of the names exists."""
+    lines, expected = [], {}
+    for number, call in calls_of(architecture).items():
+        words = ["0"] * 6
+        for argument in call.paths:
+            if argument.form != "p":
+                break
+            name = f"/nowhere/{call.name}-{argument.address}"
+            expected[name.encode()] = argument.kind
+            words[argument.address] = f'"{name}"'
+            if argument.directory is not None:
+                words[argument.directory] = "AT_FDCWD"
+            if argument.follow == "how":
+                words[argument.follow_argument], words[argument.follow_argument + 1] = "how", "sizeof how"
+            if argument.follow == "config":
+                words[argument.follow_argument] = "3"
+        else:
+            lines.append(f"    syscall({number}, {', '.join(words)});" if call.paths else "")
+    head = "#include <fcntl.h>\n#include <unistd.h>\nint main(void) {\n    long long how[3] = {0};\n"
+    return head + "\n".join(lines) + "\n    return 0;\n}\n", expected
+
+
+@pytest.mark.parametrize(("architecture", "flags"), [(AUDIT_ARCH_X86_64, []), (AUDIT_ARCH_I386, ["-m32"])])
+def test_each_call_of_the_table_is_told(architecture: int, flags: list[str], sandbox: Sandbox, tmp_path: Path) -> None:
+    text, expected = call_of_each(architecture)
+    (tmp_path / "each.c").write_text(text)
+    program = tmp_path / "each"
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-w", "-o", program, tmp_path / "each.c", *flags], check=True)
+    seen = {use.path: use.kind for use in observed(sandbox, program).uses if use.path.startswith(b"/nowhere/")}
+    assert len(expected) > 80
+    assert seen == expected

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -10,6 +11,7 @@ int main(int count, char **names) {
     munmap(pages + 4096, 4096);
     syscall(437, AT_FDCWD, "/etc/passwd", pages + 4088, 24);
     open((char *)8, O_RDONLY);
+    if (syscall(0x40000000 | SYS_open, "/etc/shadow", O_RDONLY) >= 0 || errno != ENOSYS) return 2;  /* x32 */
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpid, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
