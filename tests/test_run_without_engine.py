@@ -208,3 +208,12 @@ def test_what_the_run_writes_is_not_published(tracestrip: Command, tmp_path: Pat
     assert layer[f"{place}/kept".lstrip("/")].size == len("original")
     assert f"{place}/new".lstrip("/") not in layer
     assert (place / "kept").read_text() == "original"
+
+
+def test_report_names_no_program_of_the_host(tracestrip: Command, tmp_path: Path) -> None:
+    output = f"docker-archive:{tmp_path}/out.tar"
+    finished = tracestrip("run", "dir:/", "-e", "/bin/true", "-o", output, "--report", tmp_path / "report")
+    assert finished.code == 0, finished.stderr
+    kept = json.loads((tmp_path / "report").read_text())["kept"]
+    programs = {reason["first_used_by"]["program"] for one in kept for reason in one["reasons"] if "first_used_by" in reason}
+    assert programs == {"tracestrip", "/usr/bin/true"}

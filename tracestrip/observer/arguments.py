@@ -38,7 +38,7 @@ def named(memory: Memory, notification: Notification, argument: PathArgument) ->
     address = arguments[argument.address]
     if argument.form == "p":
         path = memory.string(pid, address)
-        if argument.follow == "config" and not _is_path(arguments[argument.follow_argument], path):
+        if argument.follow == "config" and not _is_path(arguments[argument.follow_argument or 0], path):
             return
         directory = None if argument.directory is None else arguments[argument.directory]
         yield Named(path, argument.kind, directory, *_lookup(memory, pid, argument, arguments))
@@ -69,7 +69,7 @@ def _is_path(command: int, value: bytes) -> bool:
 def _lookup(memory: Memory, pid: int, argument: PathArgument, arguments: tuple[int, ...]) -> tuple[bool, bool, bool]:
     """(follow, creates, in_directory) of `Named`."""
     creates, in_directory = argument.kind == "created", False
-    flags = arguments[argument.follow_argument]
+    flags = 0 if argument.follow_argument is None else arguments[argument.follow_argument]
     match argument.follow:
         case "yes" | "config":
             follow = True

@@ -48,6 +48,7 @@ def assemble_root(job: Job) -> bytes:
 def _mount_overlay(work: bytes, layers: tuple[str, ...], target: bytes) -> None:
     """An overlay of *layers*, topmost first, writable through directories in *work*.
 
+    A directory of a layer is not renamed, as is usual for engines: else its files would have a name that no layer has.
     The mount data must fit a page, so that the layers are named by short symlinks, relative to *work*: 500 of them (the
     kernel's limit) take 2 KB.
     """
@@ -62,7 +63,7 @@ def _mount_overlay(work: bytes, layers: tuple[str, ...], target: bytes) -> None:
     lower = b":".join(b"%d" % index for index in range(len(layers)))
     os.chdir(work)
     try:
-        linux.mount(b"overlay", target, b"overlay", 0, b"lowerdir=" + lower + b",upperdir=upper,workdir=work")
+        linux.mount(b"overlay", target, b"overlay", 0, b"lowerdir=" + lower + b",upperdir=upper,workdir=work,redirect_dir=off")
     except OSError as error:
         raise OSError(error.errno, f"overlayfs: {error.strerror}") from error
     finally:

@@ -14,7 +14,7 @@ from tracestrip.observer.notifications import Notification
 from tracestrip.observer.paths import Led, View
 from tracestrip.observer.seccomp import architectures
 from tracestrip.observer.syscalls import Call, calls_of
-from tracestrip.observer.wire import Observation, Process, Use
+from tracestrip.observer.wire import OWN_PROGRAM, Observation, Process, Use
 
 _Way = tuple[bytes, bytes, str, bool, bool]
 """path, root, kind, follow and creates of a `Use`."""
@@ -52,7 +52,8 @@ class Recorder:
             return
         try:
             path = self._memory.string(pid, arguments[call.plain.address])
-            key = (architecture, number, arguments[call.plain.follow_argument], path)
+            flags = 0 if call.plain.follow_argument is None else arguments[call.plain.follow_argument]
+            key = (architecture, number, flags, path)
             if key in self._settled_calls:
                 return
             for name in named(self._memory, notification, call.plain):
@@ -187,4 +188,6 @@ def _describe(pid: int) -> Process:
             fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
         inside = int(fields[b"NSpid"].split()[-1])
         program = os.readlink(f"/proc/{pid}/exe".encode())
+        if os.path.samefile(f"/proc/{pid}/exe", "/proc/self/exe"):
+            program = OWN_PROGRAM
     return Process(inside, program)

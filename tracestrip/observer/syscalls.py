@@ -142,7 +142,8 @@ class PathArgument:
     address: int
     """Index of the argument that points to the path, or to what holds it."""
     follow: str
-    follow_argument: int
+    follow_argument: int | None
+    """Index of the argument that says whether a symlink is followed, or holds what says it; None: it is always the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,5 +186,5 @@ def _argument(word: str) -> PathArgument:
         directory=int(where[1]) if where[0] == "d" else None,
         address=int(where[-1]),
         follow=follow[: len(follow) - len(digits)],
-        follow_argument=int(digits or 0),
+        follow_argument=int(digits) if digits else None,
     )

@@ -51,6 +51,7 @@ class Tracer:
         self._made: dict[int, Notification] = {}
         """The last call of each thread that was let go."""
         self._turn = Lock()
+        self._over = False
 
     def run(self, listener: Listener | None) -> Observation:
         """Until no tracee is left. *listener*: of the filter that all tracees have; None when none is observed."""
@@ -61,6 +62,7 @@ class Tracer:
                 pid, status = os.waitpid(-1, _WALL)
             except ChildProcessError:
                 with self._turn:
+                    self._over = True
                     return self._recorder.observation()
             # A tracee may be killed at any moment: then every request answers ESRCH, and its end is waited for.
             with self._turn, suppress(PtraceError, ProcessLookupError):
@@ -73,7 +75,7 @@ class Tracer:
     def _serve(self, listener: Listener) -> None:
         """Hand on the calls as they come, in a thread of its own: to await them and stops in one place costs a poll(2) each."""
         try:
-            while True:
+            while not self._over:
                 call = listener.receive()
                 if call is not None:
                     with self._turn:

@@ -62,6 +62,9 @@ class Job:
         )
 
 
+OWN_PROGRAM = b"tracestrip"
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process of the sandbox at the moment of a use."""
@@ -69,7 +72,7 @@ class Process:
     pid: int
     """Its pid inside the sandbox."""
     program: bytes
-    """The executable that it runs, as /proc/PID/exe names it."""
+    """The executable that it runs, as /proc/PID/exe names it; `OWN_PROGRAM` before it executes its first one."""
 
 
 @dataclass(frozen=True, slots=True)
