@@ -31,7 +31,7 @@ APACHE = (
     "APACHE_PID_FILE=/var/run/apache2/apache2.pid", "APACHE_LOCK_DIR=/var/lock/apache2", "APACHE_LOG_DIR=/var/log/apache2",
 )  # fmt: skip
 SERVICES = {
-    "httpd": Service("exec /usr/sbin/httpd -DFOREGROUND", APACHE, "curl -sf localhost/icons/a.gif >/dev/null", signal.SIGTERM),
+    "httpd": Service("exec /usr/sbin/httpd -DFOREGROUND", APACHE, "curl -sf localhost/icons/a.gif >/dev/null", signal.SIGWINCH),
     "nginx": Service("exec nginx -g 'daemon off;'", (), "curl -sf localhost >/dev/null", signal.SIGQUIT),
 }
 

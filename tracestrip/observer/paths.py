@@ -53,24 +53,41 @@ def below(directory: bytes, path: bytes) -> bytes:
     return directory.rstrip(b"/") + b"/" + path.lstrip(b"/") if path else directory
 
 
+class Home(NamedTuple):
+    """What a process of the sandbox starts with."""
+
+    init: int
+    """Pid 1 of the sandbox."""
+    root: int
+    """A descriptor of its root directory."""
+
+    @classmethod
+    def of(cls, init: int) -> Self:
+        """Raises OSError when the process is gone."""
+        return cls(init, os.open(f"/proc/{init}/root", os.O_PATH | os.O_CLOEXEC))
+
+
 class View:
     """The files of the sandbox as one process sees them. A context manager; raises OSError when the process is gone."""
 
-    def __init__(self, pid: int, init: int, directories: set[bytes], *, rooted: bool, mounted: bool) -> None:
-        """*init*: pid 1 of the sandbox. *rooted*: a process may have a root of its own; *mounted*: mounts of its own.
+    def __init__(self, pid: int, home: Home, directories: set[bytes], *, rooted: bool, mounted: bool) -> None:
+        """*rooted*: a process may have a root of its own; *mounted*: mounts of its own.
 
         *directories* are known to be no symlinks, and need no look; those that are found out are added.
         """
-        self._pid, self._init, self._mounted = pid, init, mounted
+        self._pid, self._home, self._mounted = pid, home, mounted
         self._directories = directories
-        self._root = root_of(pid) if rooted else b"/"
-        self._descriptor = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+        self._root, self._descriptor = b"/", home.root
+        if rooted or mounted:
+            self._root = root_of(pid)
+            self._descriptor = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._descriptor)
+        if self._descriptor != self._home.root:
+            os.close(self._descriptor)
 
     def lead(self, path: bytes, root: bytes, *, follow: bool) -> Led:
         """Where the absolute *path* leads now. *root*: where absolute symlinks start, and what ".." can't leave."""
@@ -169,7 +186,7 @@ class View:
 
     def _origin(self, name: bytes) -> bytes:
         with suppress(OSError), self._opened(name) as descriptor:
-            return origin(name, descriptor, self._pid, self._init)
+            return origin(name, descriptor, self._pid, self._home.init)
         return name
 
     @contextmanager
@@ -186,11 +203,7 @@ class View:
             return linux.open_in_root(self._descriptor, path, flags, resolve)
         if path == self._root or path.startswith(self._root + b"/"):
             return linux.open_in_root(self._descriptor, path[len(self._root) :] or b"/", flags, resolve)
-        outside = os.open(f"/proc/{self._init}/root", os.O_PATH | os.O_CLOEXEC)
-        try:
-            return linux.open_in_root(outside, path, flags, resolve)
-        finally:
-            os.close(outside)
+        return linux.open_in_root(self._home.root, path, flags, resolve)
 
 
 def _link(pid: int, name: str) -> bytes:

@@ -11,7 +11,7 @@ from tracestrip.observer.arguments import Named, named, unfolded
 from tracestrip.observer.interpreters import HEAD, interpreters
 from tracestrip.observer.memory import Memory
 from tracestrip.observer.notifications import Notification
-from tracestrip.observer.paths import Led, View
+from tracestrip.observer.paths import Home, Led, View
 from tracestrip.observer.seccomp import architectures
 from tracestrip.observer.syscalls import Call, calls_of
 from tracestrip.observer.wire import OWN_PROGRAM, Observation, Process, Use
@@ -26,6 +26,7 @@ class Recorder:
     def __init__(self, init: int) -> None:
         """*init*: pid 1 of the sandbox."""
         self._init = init
+        self._home: Home | None = None  # once the sandbox's root is its own
         self._calls = {architecture: calls_of(architecture) for architecture in architectures()}
         self._uses: dict[_Way, dict[Led, Use]] = {}
         self._programs: set[bytes] = set()
@@ -172,7 +173,8 @@ class Recorder:
     def _view(self, pid: int) -> View:
         lasting = not (self._movers or self._rooted or self._mounted)
         directories = self._directories if lasting else set()
-        return View(pid, self._init, directories, rooted=self._rooted, mounted=self._mounted)
+        self._home = self._home or Home.of(self._init)
+        return View(pid, self._home, directories, rooted=self._rooted, mounted=self._mounted)
 
     def _process(self, pid: int) -> Process:
         if pid not in self._processes:
