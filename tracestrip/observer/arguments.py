@@ -40,8 +40,7 @@ def named(memory: Memory, notification: Notification, argument: PathArgument) ->
         path = memory.string(pid, address)
         if argument.follow == "config" and not _is_path(arguments[argument.follow_argument or 0], path):
             return
-        directory = None if argument.directory is None else arguments[argument.directory]
-        yield Named(path, argument.kind, directory, *_lookup(memory, pid, argument, arguments))
+        yield with_path(memory, notification, argument, path)
         return
     if argument.form == "s":
         paths = [path_of(memory, pid, address, arguments[argument.address + 1] & 0xFFFFFFFF)]
@@ -50,6 +49,13 @@ def named(memory: Memory, notification: Notification, argument: PathArgument) ->
         paths = paths_of_messages(memory, pid, notification.architecture, address, count)
     for path in filter(None, paths):
         yield Named(path, argument.kind, None, argument.follow == "yes", argument.kind == "created", in_directory=False)
+
+
+def with_path(memory: Memory, notification: Notification, argument: PathArgument, path: bytes) -> Named:
+    """As `named`, of a string that has been read already."""
+    arguments = notification.arguments
+    directory = None if argument.directory is None else arguments[argument.directory]
+    return Named(path, argument.kind, directory, *_lookup(memory, notification.pid, argument, arguments))
 
 
 def unfolded(memory: Memory, notification: Notification, calls: dict[str, Call]) -> tuple[Notification, Call]:

@@ -112,22 +112,24 @@ class View:
         return False
 
     def _straight(self, path: bytes, *, follow: bool) -> Led | None:
-        """Where no symlink is on the way, or nothing at the end, one look tells; else None."""
+        """Where no symlink is on the way, or nothing at the end, one look tells; else None.
+
+        Without symlinks the file's name is *path* itself, but for dots and slashes, which are left to the walk.
+        """
         try:
             descriptor = self._open(path, os.O_PATH | (0 if follow else os.O_NOFOLLOW), linux.RESOLVE_NO_SYMLINKS)
         except (FileNotFoundError, NotADirectoryError):
             return Led(None, (), lasting=False)
         except OSError:
             return None
-        name = os.readlink(b"/proc/self/fd/%d" % descriptor)
         os.close(descriptor)
-        if name != path:
+        if b"//" in path or b"/." in path or path.endswith(b"/"):
             return None
-        above = os.path.dirname(name)
+        above = os.path.dirname(path)
         while above not in self._directories:
             self._directories.add(above)
             above = os.path.dirname(above)
-        return Led(name, (), lasting=True)
+        return Led(path, (), lasting=True)
 
     def _walk(self, path: bytes, root: bytes, *, follow: bool) -> Led:
         """As the kernel does, name by name: path_resolution(7), proc_pid_fd(5)."""
@@ -144,7 +146,7 @@ class View:
                     current = current if current == root else os.path.dirname(current)
                     continue
                 candidate = below(current, name)
-                last = not any(rest not in (b"", b".") for rest in names)
+                last = not names or not any(rest not in (b"", b".") for rest in names)
                 if candidate in self._directories or (last and not follow):
                     current = candidate
                     continue
@@ -162,20 +164,22 @@ class View:
                 names.extendleft(reversed(target.split(b"/")))
                 if target.startswith(b"/"):
                     current = root
-            with self._opened(current):
-                pass
+            os.close(self._open(current, os.O_PATH | os.O_NOFOLLOW))
         except OSError:
             return Led(None, tuple(links), lasting=False)
         return Led(current, tuple(links), lasting)
 
     def _target(self, name: bytes) -> bytes | None:
         """What the symlink *name* says to the process; None where it is no symlink. Raises OSError where it is nothing."""
-        with self._opened(name) as descriptor:
+        descriptor = self._open(name, os.O_PATH | os.O_NOFOLLOW)
+        try:
             if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 return None
             if name in (b"/proc/self", b"/proc/thread-self"):
                 return self._own_number(thread=name.endswith(b"thread-self"))
             return os.readlink(b"", dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
 
     def _own_number(self, *, thread: bool) -> bytes:
         """In its own pid namespace; that the sandbox's /proc is of that one is the rule."""

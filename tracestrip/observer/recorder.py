@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 
 from tracestrip.observer import paths
-from tracestrip.observer.arguments import Named, named, unfolded
+from tracestrip.observer.arguments import Named, named, unfolded, with_path
 from tracestrip.observer.interpreters import HEAD, interpreters
 from tracestrip.observer.memory import Memory
 from tracestrip.observer.notifications import Notification
@@ -57,9 +57,9 @@ class Recorder:
             key = (architecture, number, flags, path)
             if key in self._settled_calls:
                 return
-            for name in named(self._memory, notification, call.plain):
-                if self._observe(pid, name) and path.startswith(b"/") and not self._rooted:
-                    self._settled_calls.add(key)
+            name = with_path(self._memory, notification, call.plain, path)
+            if self._observe(pid, name) and path.startswith(b"/") and not self._rooted:
+                self._settled_calls.add(key)
         except OSError:
             pass  # a path that cannot be read or has no file behind it is the caller's own fault: its call fails too
 
