@@ -46,12 +46,14 @@ def test_links_of_proc_moved_names_and_odd_ones(host_job: Job, compiled: Compile
     files = [
         "one", "directory/two", "directory/three", "directory/four", "directory/five", "six", "seven", "other/eight", "nine",
         "ten", "lasting", "turned/file", "renamed", "linked", "across-pages", "long", "remote/beside-far", "remote/far/file",
-        "moved-directory/file", "directory/same", "other/same",
+        "moved-directory/file", "directory/same", "other/same", "by-first", "by-second",
     ]  # fmt: skip
     for name in files:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).touch()
     (top / "lasting-link").symlink_to("lasting")
+    (top / "first-link").symlink_to("by-first")
+    (top / "second-link").symlink_to("by-second")
     (top / "far").symlink_to("remote/far")
     compiled("places", "-static").rename(top / "places")
     with Sandbox(replace(host_job, layers=(str(top),))) as sandbox:

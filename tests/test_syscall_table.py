@@ -72,7 +72,7 @@ def test_calls_that_move_names_are_told() -> None:
 
     names = {call.name for call in filter(moves, calls_of(AUDIT_ARCH_X86_64).values())}
     assert names == {
-        "rename", "renameat", "renameat2", "symlink", "symlinkat",
+        "rename", "renameat", "renameat2", "symlink", "symlinkat", "link", "linkat",
         "mount", "umount2", "pivot_root", "move_mount", "mount_setattr", "quotactl", "fsconfig",
     }  # fmt: skip
 

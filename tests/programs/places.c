@@ -34,6 +34,9 @@ int main(int count, char **names) {
     MUST(mkdir("turns", 0755)); MUST(close(open("turns/file", O_CREAT | O_WRONLY, 0644))); MUST(open("turns/file", O_RDONLY));
     MUST(unlink("turns/file")); MUST(rmdir("turns")); MUST(symlink("turned", "turns")); MUST(open("turns/file", O_RDONLY));
     MUST(rename("turns", "gone")); MUST(mkdir("turns", 0755));
+    /* a symlink that is replaced by a hard link of another symlink */
+    MUST(open("first-link", O_RDONLY)); MUST(unlink("first-link")); MUST(link("second-link", "first-link"));
+    MUST(open("first-link", O_RDONLY));
     /* files that get another name, and are used by it */
     MUST(rename("renamed", "new-name")); MUST(open("new-name", O_RDONLY));
     MUST(link("linked", "second-name")); MUST(unlink("linked")); MUST(open("second-name", O_RDONLY));

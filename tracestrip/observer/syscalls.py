@@ -171,7 +171,7 @@ def calls_of(architecture: int) -> dict[int, Call]:
 def _call(name: str, words: list[str]) -> Call:
     paths = tuple(map(_argument, words))
     mounts = any(argument.kind == "mounted" for argument in paths)
-    moves = mounts or name.startswith(("rename", "symlink"))
+    moves = mounts or name.startswith(("rename", "symlink", "link"))
     changes = moves or name == "chroot" or any(argument.kind == "executed" for argument in paths)
     is_plain = len(paths) == 1 and paths[0].form == "p" and paths[0].follow != "how" and not changes
     return Call(name, paths, moves, mounts, paths[0] if is_plain else None)
