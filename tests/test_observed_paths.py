@@ -2,12 +2,13 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Command
+from tests.conftest import TOP, Command
 from tests.observing import Compile, kinds, observed, resolved
 from tracestrip.observer.client import Sandbox
 from tracestrip.observer.wire import Job
@@ -106,3 +107,21 @@ def test_kept_set_of_a_root_of_its_own(tracestrip: Command, compiled: Compile, t
     kept = {one["path"] for one in json.loads((tmp_path / "report").read_text())["kept"]}
     assert {"/jail/link", "/jail/real"} <= kept
     assert "/real" not in kept
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_moves_in_a_tree(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Whatever is moved, linked and entered: the file that an open reached is the one that was noted."""
+    top = tmp_path / "top"
+    for name in ("a/b/c", "b/a", "c/d/e"):
+        (top / name).mkdir(parents=True)
+    for name in ("e", "a/a", "c/b"):
+        (top / name).touch()
+    (top / "d").symlink_to("a")
+    (top / "a/e").symlink_to("../c")
+    program = TOP / "tests" / "programs" / "wander.py"
+    result = sandbox.run([sys.executable, "-S", "-E", str(program), str(seed), str(top), "3000"], 60)
+    assert result.status == 0, result.output
+    opened = {tuple(line.split(b"\t")) for line in result.output.split(b"\n")}
+    assert len(opened) > 100
+    assert not opened - {(use.path, use.resolved) for use in sandbox.stop(15, 5).uses}

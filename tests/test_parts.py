@@ -28,6 +28,7 @@ from tracestrip.observer.syscalls import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, cal
 from tracestrip.observer.wire import Observation, Process, Use
 from tracestrip.rootfs.accounts import find_account
 from tracestrip.rootfs.directory_tree import DirectoryTree
+from tracestrip.rootfs.walk import walk
 from tracestrip.scratch import scratch_directory
 from tracestrip.whole_file import whole_file
 
@@ -159,6 +160,13 @@ def test_symlinks_of_the_image_that_only_the_run_led_through_stay(tmp_path: Path
     made = replace(use(b"/tmp/made", resolved=b"/etc/file"), links=(b"/tmp/made", b"/etc/link"))
     keep.add_observation(Observation((made,), 1), None)
     assert set(kept(keep)) == {b"/", b"/etc", b"/etc/file", b"/etc/link"}
+
+
+def test_dot_after_a_symlink_follows_it(tmp_path: Path) -> None:
+    view = tree(tmp_path, [directory("usr/lib"), symlink("lib", "usr/lib")])
+    assert walk(view, b"/lib/.", follow=False).entry == view.entry(b"/usr/lib")
+    assert walk(view, b"/lib/", follow=False).entry == view.entry(b"/usr/lib")
+    assert walk(view, b"/lib", follow=False).entry == view.entry(b"/lib")
 
 
 def test_failed_lookups_keep_nothing_but_new_names_keep_their_directory(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ class View:
                     current = current if current == root else os.path.dirname(current)
                     continue
                 candidate = below(current, name)
-                last = not names or not any(rest not in (b"", b".") for rest in names)
+                last = not any(names)
                 if candidate in self._directories or (last and not follow):
                     current = candidate
                     continue

@@ -43,7 +43,7 @@ def walk(tree: Tree, path: bytes, *, follow: bool = True, root: bytes = b"/") ->
             current = current if current.path == root else tree.entry(parent(current.path))
             continue
         entry = tree.entry(join(current.path, name))
-        last = not any(rest not in (b"", b".") for rest in names)
+        last = not any(names)
         if entry is None:
             return Walk(None, tuple(links), tuple(passed), current if last else None)
         if entry.kind is Kind.SYMLINK and (follow or not last):
