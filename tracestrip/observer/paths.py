@@ -36,6 +36,13 @@ def root_of(pid: int) -> bytes:
     return _link(pid, "root")
 
 
+def own_numbers(pid: int) -> tuple[int, int]:
+    """Pid and thread ID in its own pid namespace, which is the one of the /proc that it sees. Raises OSError."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+    return int(fields[b"NStgid"].split()[-1]), int(fields[b"NSpid"].split()[-1])
+
+
 def directory_of(pid: int, directory: int | None) -> bytes:
     """Name of the directory that *directory*, a raw argument, is a descriptor of; of the working directory for None.
 
@@ -176,17 +183,11 @@ class View:
             if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 return None
             if name in (b"/proc/self", b"/proc/thread-self"):
-                return self._own_number(thread=name.endswith(b"thread-self"))
+                group, thread = own_numbers(self._pid)
+                return b"%d" % group if name == b"/proc/self" else b"%d/task/%d" % (group, thread)
             return os.readlink(b"", dir_fd=descriptor)
         finally:
             os.close(descriptor)
-
-    def _own_number(self, *, thread: bool) -> bytes:
-        """In its own pid namespace; that the sandbox's /proc is of that one is the rule."""
-        with open(f"/proc/{self._pid}/status", "rb") as file:
-            fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
-        group, number = (fields[name].split()[-1] for name in (b"NStgid", b"NSpid"))
-        return b"%s/task/%s" % (group, number) if thread else group
 
     def _origin(self, name: bytes) -> bytes:
         with suppress(OSError), self._opened(name) as descriptor:

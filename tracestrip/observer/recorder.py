@@ -28,6 +28,7 @@ class Recorder:
         self._init = init
         self._home: Home | None = None  # once the sandbox's root is its own
         self._calls = {architecture: calls_of(architecture) for architecture in architectures()}
+        self._names = {key: {call.name: call for call in calls.values()} for key, calls in self._calls.items()}
         self._uses: dict[_Way, dict[Led, Use]] = {}
         self._programs: set[bytes] = set()
         self._processes: dict[int, Process] = {}
@@ -108,8 +109,7 @@ class Recorder:
         pid = notification.pid
         if call.name == "socketcall":
             with suppress(OSError):
-                calls = self._calls[notification.architecture].values()
-                notification, call = unfolded(self._memory, notification, {known.name: known for known in calls})
+                notification, call = unfolded(self._memory, notification, self._names[notification.architecture])
         for argument in call.paths:
             with suppress(OSError):
                 for name in named(self._memory, notification, argument):
@@ -186,9 +186,7 @@ def _describe(pid: int) -> Process:
     """A dying process has no program any more, but what it named counts."""
     inside, program = 0, b""
     with suppress(OSError):
-        with open(f"/proc/{pid}/status", "rb") as file:
-            fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
-        inside = int(fields[b"NSpid"].split()[-1])
+        inside = paths.own_numbers(pid)[0]
         program = os.readlink(f"/proc/{pid}/exe".encode())
         if os.path.samefile(f"/proc/{pid}/exe", "/proc/self/exe"):
             program = OWN_PROGRAM
