@@ -5,9 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import TOP, Command
 from tests.observing import Compile, kinds, observed, resolved
@@ -139,20 +142,30 @@ def test_threads_with_directories_of_their_own(sandbox: Sandbox, compiled: Compi
     assert {os.fsencode(file) for file in files} <= resolved(observation)
 
 
-def test_interpreters_of_binfmt_misc(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.fixture
+def binfmt_misc() -> Iterator[Path]:
+    """Where it is mounted."""
+    place = Path("/proc/sys/fs/binfmt_misc")
+    is_ours = not (place / "register").exists()
+    if is_ours:
+        subprocess.run(["mount", "-t", "binfmt_misc", "none", place], check=True)
+    yield place
+    if is_ours:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_interpreters_of_binfmt_misc(sandbox: Sandbox, binfmt_misc: Path, tmp_path: Path) -> None:
     """The kernel opens them without a call."""
-    if not os.path.exists("/proc/sys/fs/binfmt_misc/register"):
-        subprocess.run(["mount", "-t", "binfmt_misc", "none", "/proc/sys/fs/binfmt_misc"], check=True)
     interpreter = tmp_path / "interpreter"
     shutil.copy("/bin/true", interpreter)
     program = tmp_path / "program.tracestrip-test"
     program.write_text("not a program by itself")
     program.chmod(0o755)
-    Path("/proc/sys/fs/binfmt_misc/register").write_text(f":tracestrip-test:E::tracestrip-test::{interpreter}:")
+    (binfmt_misc / "register").write_text(f":tracestrip-test:E::tracestrip-test::{interpreter}:")
     try:
         observation = observed(sandbox, program)
     finally:
-        Path("/proc/sys/fs/binfmt_misc/tracestrip-test").write_text("-1")
+        (binfmt_misc / "tracestrip-test").write_text("-1")
     assert kinds(observation, program) == {"executed"}
     assert kinds(observation, interpreter) == {"interpreted"}
 
