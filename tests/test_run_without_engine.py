@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
-from tracestrip.image.directory import host_architecture
+from tracestrip.image.platform import host_architecture
 
 CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00\xff\xfe\xfd\xfc" + bytes(8)
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}

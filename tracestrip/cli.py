@@ -1,6 +1,7 @@
 """The command line: parse, call the pipeline, print."""
 
 import json
+import re
 import signal
 import sys
 import traceback
@@ -13,10 +14,22 @@ import click
 from tracestrip import __version__, pipeline
 from tracestrip.errors import EnvironmentLack, Interrupted, TracestripError
 from tracestrip.exercise.plan import Plan
+from tracestrip.image.room import DEFAULT_LIMIT
 from tracestrip.report.terminal import Progress, print_table
 
 _OUTPUT_SHOWN = 4096
 _LONGEST_HOSTNAME = 64  # sethostname(2)
+
+_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size(text: str) -> int:
+    """Bytes; *text* is a number with a unit of 1024, or none. Raises click.BadParameter."""
+    match = _SIZE.fullmatch(text.upper())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no size: write a number with K, M, G or T")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,8 +51,8 @@ def commands() -> None:
 @click.option("--stop-timeout", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS",
               help="Time between the image's stop signal and SIGKILL.")
 @click.option("--tag", metavar="NAME", help="Name of the result; default: IMAGE-stripped.")
-@click.option("-o", "--output", metavar="REF", help="Where the result goes, e.g. docker-archive:FILE.")
-@click.option("--force", is_flag=True, help="Replace an output file that exists.")
+@click.option("-o", "--output", metavar="REF", help="Where the result goes, e.g. docker-archive:FILE or oci:DIR.")
+@click.option("--force", is_flag=True, help="Replace an output file that exists; add to an OCI layout.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a JSON report: every path and why it stayed.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of stdout.")
@@ -51,16 +64,20 @@ def commands() -> None:
 @click.option("--user", metavar="USER[:GROUP]", help="Run as this user; default: the image's.")
 @click.option("--workdir", metavar="DIR", help="Run in this directory; default: the image's.")
 @click.option("--hostname", metavar="NAME", help="Host name in the sandbox.")
+@click.option("--platform", metavar="OS/ARCH", help="Which image of an index for several; default: this machine's.")
+@click.option("--max-image-size", type=size, default=str(DEFAULT_LIMIT), metavar="SIZE",
+              help="The most that IMAGE may unpack to, as 500M or 2G; default: 64G.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def run(
     image: str, command: str | None, probes: tuple[str, ...], inside: tuple[str, ...], ready: str | None,
     wait: float | None, probe_timeout: float, stop_timeout: float, tag: str | None, output: str | None, force: bool,
     report: Path | None, form: str, include: tuple[str, ...], exclude: tuple[str, ...], keep: str,
     environment: tuple[str, ...], user: str | None, workdir: str | None, hostname: str | None,
+    platform: str | None, max_image_size: int,
 ) -> None:  # fmt: skip
     """Run IMAGE's command, watch which files it uses while the probes exercise it, and write an image of exactly those.
 
-    IMAGE is a name in the local engine, docker-archive:FILE[:NAME], or dir:PATH.
+    IMAGE is a name in the local engine, docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME], or dir:PATH.
     """
     for pair in environment:
         if "=" not in pair.lstrip("="):
@@ -84,6 +101,8 @@ def run(
         include=include,
         exclude=exclude,
         opened_only=keep == "opened",
+        platform=platform,
+        max_image_size=max_image_size,
     )
     with Progress() as progress:
         finished = pipeline.run(request, progress.step)

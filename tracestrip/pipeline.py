@@ -16,19 +16,14 @@ from pathlib import Path
 from tracestrip.errors import EnvironmentLack, ExerciseError, ImageError, TargetError, UsageError
 from tracestrip.exercise.exercise import Exercised, exercise
 from tracestrip.exercise.plan import Plan, split_command
-from tracestrip.image import docker_archive
-from tracestrip.image.config import Config, is_number
-from tracestrip.image.directory import host_architecture, read_directory
+from tracestrip.image.config import Config, is_number, origin, without_base
+from tracestrip.image.created import rfc3339, source_date_epoch
 from tracestrip.image.image import Image, LayerArchive, LayerDirectory
-from tracestrip.image.reference import (
-    ARCHIVE,
-    DIRECTORY,
-    ENGINE,
-    Reference,
-    parse_name,
-    parse_reference,
-    stripped_name,
-)
+from tracestrip.image.oci_output import check_layout
+from tracestrip.image.platform import host_platform, parse_platform
+from tracestrip.image.reference import DIRECTORY, ENGINE, OCI, Reference, parse_name, parse_reference, stripped_name
+from tracestrip.image.room import DEFAULT_LIMIT, Room
+from tracestrip.image.transports import publish, read_image
 from tracestrip.keep.keepset import OPENING, KeepSet
 from tracestrip.keep.ldd import Libraries
 from tracestrip.keep.rules import exclude, include
@@ -64,6 +59,9 @@ class Request:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     opened_only: bool = False
+    platform: str | None = None
+    max_image_size: int = DEFAULT_LIMIT
+    """Bytes of all layers, and of all files, unpacked."""
 
 
 def run(request: Request, step: Callable[[str], None]) -> Report:
@@ -72,15 +70,18 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
     source = parse_reference(request.image)
     target = _destination(request, source)
     command = split_command(request.command, "-e") if request.command is not None else None
+    platform = parse_platform(request.platform) if request.platform else None
+    latest = source_date_epoch()
     request.plan.check()
     if request.report is not None:
         _check_writable(request.report, force=True)
     _check_environment()
     with scratch_directory() as scratch:
         step(f"reading {request.image}")
-        image = _read(source, scratch)
-        _check_architecture(image)
-        tree = _tree(image)
+        image = read_image(source, platform, Room(scratch, request.max_image_size))
+        _check_platform(image)
+        target = _named_after(image, target)
+        tree = _tree(image, request.max_image_size)
         arguments = command or _own_command(image)
         roots = _root_directories(image, tree, scratch, step)
         job = _job(request, image, tree, roots, scratch)
@@ -92,21 +93,23 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
         keep = _choose(request, image, tree, job, observation)
 
         step("writing the stripped image")
-        layer = pack((kept.entry for kept in keep), scratch / "layer.tar")
-        config = image.config.stripped(layer.diff_id, command, image.name, image.digest)
-        digest = _publish(config, layer, target, scratch)
+        layer = pack((kept.entry for kept in keep), scratch / "layer.tar", latest)
+        made_of = origin(image.name, image.digest)
+        config = image.config.stripped(layer.diff_id, command, made_of, None if latest is None else rfc3339(latest))
+        written = publish(config, layer, without_base(image.annotations) | made_of, target, scratch)
         report = Report(
             source=image,
             source_totals=_totals(source, tree),
             result=str(target),
-            result_digest=digest,
+            result_digest=written.digest,
+            result_manifest=written.manifest_digest,
             layer_digest=layer.diff_id,
             layer_bytes=layer.size,
             command=tuple(arguments),
             exercised=exercised,
             keep=keep,
             calls=observation.calls,
-            warnings=tuple(f"{_named(program)} tried to trace a process and was refused" for program in observation.tracers),
+            warnings=(*_refused_tracers(observation), *tree.warnings),
             seconds=time.monotonic() - start,
         )
     if request.report is not None:
@@ -117,18 +120,27 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
 
 def _destination(request: Request, source: Reference) -> Reference:
     """Where the result goes; refused here, before anything runs, when that cannot be."""
-    tag = parse_name(request.tag) if request.tag else None
     if request.output is None:
         if source.transport != ENGINE or source.name is None:
-            raise UsageError(f"{request.image}: say where the result goes: -o docker-archive:FILE")
-        return Reference(ENGINE, None, tag or stripped_name(source.name))
+            raise UsageError(f"{request.image}: say where the result goes: -o docker-archive:FILE or -o oci:DIRECTORY")
+        return Reference(ENGINE, None, parse_name(request.tag) if request.tag else stripped_name(source.name))
     target = parse_reference(request.output)
     if target.transport == DIRECTORY:
-        raise UsageError(f"-o {request.output}: a directory cannot hold an image: use -o docker-archive:FILE")
-    if target.path is not None:
+        raise UsageError(f"-o {request.output}: a directory cannot hold an image: use -o oci:DIRECTORY")
+    if request.tag and target.name:
+        raise UsageError(f"--tag {request.tag}: -o {request.output} names the result already: leave out one of them")
+    if request.tag:
+        target = parse_reference(f"{target}:{request.tag}")
+    if target.transport == OCI and target.path is not None:
+        check_layout(target.path, force=request.force)
+    elif target.path is not None:
         _check_writable(target.path, force=request.force)
-    name = target.name or tag or (stripped_name(source.name) if source.name else None)
-    return Reference(target.transport, target.path, name)
+    return target
+
+
+def _named_after(image: Image, target: Reference) -> Reference:
+    """The target; under the image's name with "-stripped", where the user gave none."""
+    return target.named(stripped_name(image.tag)) if target.name is None and image.tag and "@" not in image.tag else target
 
 
 def _check_writable(path: Path, *, force: bool) -> None:
@@ -145,28 +157,16 @@ def _check_environment() -> None:
         raise EnvironmentLack("tracestrip needs root for namespaces and overlayfs: run it with sudo")
 
 
-def _read(source: Reference, scratch: Path) -> Image:
-    if source.transport == ENGINE:
-        from tracestrip.image.engine import Engine  # noqa: PLC0415 - half of the start-up time, for one transport
-
-        return Engine().read(source.name or "", scratch)
-    if source.path is None:
-        raise UsageError(f"{source}: no path is given")
-    if source.transport == DIRECTORY:
-        return read_directory(source.path)
-    return docker_archive.read_archive(source.path, source.name, scratch, str(source))
-
-
-def _tree(image: Image) -> Tree:
+def _tree(image: Image, most_bytes: int) -> Tree:
     archives = tuple(layer for layer in image.layers if isinstance(layer, LayerArchive))
     directories = tuple(layer for layer in image.layers if isinstance(layer, LayerDirectory))
-    return DirectoryTree(directories) if directories else ArchiveTree(archives)
+    return DirectoryTree(directories) if directories else ArchiveTree(archives, most_bytes, image.name)
 
 
-def _check_architecture(image: Image) -> None:
-    wanted, here = image.config.architecture, host_architecture()
-    if wanted not in ("", here):
-        raise ImageError(f"{image.name}: it is for {wanted}, this machine is {here}: strip it on a machine of its own kind")
+def _check_platform(image: Image) -> None:
+    platform = image.config.platform
+    if not platform.runs_here:
+        raise ImageError(f"{image.name}: it is for {platform}, this machine is {host_platform()}: strip it where it runs")
 
 
 def _own_command(image: Image) -> tuple[str, ...]:
@@ -215,13 +215,17 @@ def _observe(job: Job, arguments: list[str], config: Config, plan: Plan) -> tupl
             if not tracers:
                 raise
             raise TargetError(
-                f"{_named(tracers[0])} traces processes with ptrace itself, which only one can: observe its work without it",
+                f"{_shown(tracers[0])} traces processes with ptrace itself, which only one can: observe its work without it",
                 failure.output,
             ) from failure
         return sandbox.stop(_signal_number(config.stop_signal), plan.grace), exercised
 
 
-def _named(program: bytes) -> str:
+def _refused_tracers(observation: Observation) -> tuple[str, ...]:
+    return tuple(f"{_shown(program)} tried to trace a process and was refused" for program in observation.tracers)
+
+
+def _shown(program: bytes) -> str:
     return text(program).encode("utf-8", "backslashreplace").decode()
 
 
@@ -249,20 +253,6 @@ def _choose(request: Request, image: Image, tree: Tree, job: Job, observation: O
     for pattern in request.exclude:
         exclude(keep, raw(pattern))
     return keep
-
-
-def _publish(config: Config, layer: LayerArchive, target: Reference, scratch: Path) -> str:
-    """Bring the image to its place, whole or not at all; the digest of its config."""
-    if target.transport == ARCHIVE and target.path is not None:
-        with whole_file(target.path) as output:
-            return docker_archive.write_archive(config, layer, target.name, output)
-    from tracestrip.image.engine import Engine  # noqa: PLC0415 - half of the start-up time, for one transport
-
-    with (scratch / "result.tar").open("w+b") as archive:
-        digest = docker_archive.write_archive(config, layer, target.name, archive)
-        archive.seek(0)
-        Engine().load(archive, target.name or "")
-    return digest
 
 
 def _totals(source: Reference, tree: Tree) -> Totals:

@@ -25,17 +25,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             return
         path = path.resolve()
         hidden = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with _unnamed(path.absolute().parent, hidden) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                if not hidden.exists():
-                    # With a descriptor Python calls linkat(2), which can follow /proc's link; link(2) cannot.
-                    os.link(f"/proc/self/fd/{file.fileno()}", hidden, src_dir_fd=file.fileno())
-            hidden.rename(path)
-        finally:
-            hidden.unlink(missing_ok=True)
+        with unnamed_file(path.parent, hidden) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            give_name(file, path, hidden)
     except OSError as error:
         raise EnvironmentLack(f"{path}: cannot be written: {error.strerror}: choose another place with room") from error
 
@@ -45,10 +39,31 @@ def is_stream(path: Path) -> bool:
     return path.is_char_device() or path.is_fifo() or path.parent == Path("/dev/fd")
 
 
-def _unnamed(directory: Path, hidden: Path) -> IO[bytes]:
+@contextmanager
+def unnamed_file(directory: Path, hidden: Path) -> Iterator[IO[bytes]]:
+    """A file to write in the file system of *directory*, which has no name, or is called *hidden*, and goes if it gets none."""
     try:
-        return open(os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666), "wb")
+        file = open(os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666), "wb")  # noqa: SIM115 - below
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
             raise
-        return hidden.open("xb")
+        file = hidden.open("xb")
+    with file:
+        try:
+            yield file
+        finally:
+            hidden.unlink(missing_ok=True)
+
+
+def give_name(file: IO[bytes], path: Path, hidden: Path) -> None:
+    """Call an unnamed file *path*, replacing one that is there; *hidden* in between. Raises OSError."""
+    if isinstance(file.name, int):
+        # With a descriptor Python calls linkat(2), which can follow /proc's link; link(2) cannot.
+        hidden.unlink(missing_ok=True)
+        os.link(f"/proc/self/fd/{file.fileno()}", hidden, src_dir_fd=file.fileno())
+        try:
+            hidden.rename(path)
+        finally:
+            hidden.unlink(missing_ok=True)
+    else:
+        Path(file.name).rename(path)

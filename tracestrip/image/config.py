@@ -7,11 +7,13 @@ from typing import Any
 
 from tracestrip import __version__
 from tracestrip.errors import ImageError
+from tracestrip.image.damage import damage, parse_object
+from tracestrip.image.platform import Platform, platform_of
 
-LABEL_SOURCE_DIGEST = "tracestrip.source.digest"
-LABEL_SOURCE_NAME = "tracestrip.source.name"
-LABEL_VERSION = "tracestrip.version"
-_INHERITED_BASE = "org.opencontainers.image.base."
+SOURCE_DIGEST = "tracestrip.source.digest"
+SOURCE_NAME = "tracestrip.source.name"
+VERSION = "tracestrip.version"
+_BASE = "org.opencontainers.image.base."
 """These annotations name an image that the result shares layers with. It shares none."""
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -26,11 +28,9 @@ class Config:
     @classmethod
     def parse(cls, content: bytes, name: str) -> "Config":
         """Raises ImageError; *name* is the image, for the message."""
-        try:
-            document = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise ImageError(f"{name}: its config is not JSON ({error}): build or save the image again") from error
-        config = cls(document if isinstance(document, dict) else {})
+        with damage(f"{name}: its config", "build or save the image again"):
+            config = cls(parse_object(content))
+            config.to_bytes()  # what cannot be written again
         config._check(name)
         return config
 
@@ -47,9 +47,9 @@ class Config:
         rootfs = self.document.get("rootfs")
         diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         fits = (
-            all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in [*lists, diff_ids])
-            and all(isinstance(value, str) for value in texts)
-            and all(isinstance(value, dict) for value in objects)
+            all(isinstance(value, list) and all(map(_is_text, value)) for value in [*lists, diff_ids])
+            and all(map(_is_text, texts))
+            and all(isinstance(value, dict) and all(map(_is_text, value)) for value in objects)
         )
         if not fits:
             raise ImageError(f"{name}: its config does not have the shape that the OCI image-spec gives: build it again")
@@ -65,9 +65,8 @@ class Config:
         return tuple(self.document["rootfs"]["diff_ids"])
 
     @property
-    def architecture(self) -> str:
-        """In Go's words: amd64, arm64, …; empty when the config does not say."""
-        return str(self.document.get("architecture", ""))
+    def platform(self) -> Platform:
+        return platform_of(self.document)
 
     @property
     def environment(self) -> tuple[str, ...]:
@@ -111,30 +110,39 @@ class Config:
         """Directories that an engine mounts a volume on."""
         return tuple(sorted(self._run.get("Volumes") or ()))
 
-    def stripped(self, diff_id: str, command: Sequence[str] | None, source: str, digest: str | None) -> "Config":
-        """The config of the result: one layer, *command* (if any) in place of ENTRYPOINT and CMD, labels of its origin.
+    def stripped(self, diff_id: str, command: Sequence[str] | None, origin: Mapping[str, str], created: str | None) -> "Config":
+        """The config of the result: one layer, *command* (if any) in place of ENTRYPOINT and CMD, *origin* as labels.
 
-        Everything else that says how to run the image stays.
+        *created*: a time by RFC 3339; None for the source's own. Everything else that says how to run the image stays.
         """
         run = dict(self._run)
         if command is not None:
             run["Entrypoint"] = None
             run["Cmd"] = list(command)
-        labels = {key: value for key, value in (run.get("Labels") or {}).items() if not key.startswith(_INHERITED_BASE)}
-        labels |= {LABEL_SOURCE_NAME: source, LABEL_VERSION: __version__}
-        labels |= {LABEL_SOURCE_DIGEST: digest} if digest else {}
-        run["Labels"] = labels
+        run["Labels"] = without_base(run.get("Labels") or {}) | dict(origin)
         kept = {key: self.document[key] for key in _KEPT_KEYS if key in self.document}
-        return Config({
-            **kept,
-            "config": run,
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-            "history": [{"created": kept.get("created", _EPOCH), "created_by": f"tracestrip {__version__} from {source}"}],
-        })
+        kept |= {"created": created} if created else {}
+        made = {"created": kept.get("created", _EPOCH), "created_by": f"tracestrip {__version__} from {origin[SOURCE_NAME]}"}
+        return Config({**kept, "config": run, "rootfs": {"type": "layers", "diff_ids": [diff_id]}, "history": [made]})
 
     def to_bytes(self) -> bytes:
         """The JSON text, the same for the same config."""
         return json.dumps(self.document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def origin(source: str, digest: str | None) -> dict[str, str]:
+    """Labels and annotations that say what the result was made of: the source's name, and its config's digest if it has one."""
+    return {SOURCE_NAME: source, VERSION: __version__} | ({SOURCE_DIGEST: digest} if digest else {})
+
+
+def without_base(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Labels or annotations without those that name an image which the result shares no layers with."""
+    return {key: value for key, value in inherited.items() if not key.startswith(_BASE)}
+
+
+def _is_text(value: Any) -> bool:
+    """A text that the kernel takes: without a NUL."""
+    return isinstance(value, str) and "\0" not in value
 
 
 def is_number(text: str) -> bool:

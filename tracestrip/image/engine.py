@@ -7,7 +7,7 @@ nothing is copied. Else the image is saved to a docker-archive.
 import difflib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,25 +19,28 @@ from tracestrip.errors import EnvironmentLack, ImageError
 from tracestrip.image.config import Config
 from tracestrip.image.docker_archive import read_archive
 from tracestrip.image.image import Image, LayerDirectory
+from tracestrip.image.room import Room
 
 _TIMEOUT = 300.0  # seconds of silence
 
 
 class Engine:
-    """A connection to the engine that DOCKER_HOST names, or to the default socket."""
+    """A connection to the engine that DOCKER_HOST or CONTAINER_HOST names, or to the first that answers at a usual socket."""
 
     def __init__(self) -> None:
         """Raises EnvironmentLack when none answers."""
-        try:
-            self._client = docker.DockerClient.from_env(timeout=int(_TIMEOUT))
-            self._client.ping()
-        except (docker.errors.DockerException, requests.exceptions.RequestException, ValueError) as error:
-            where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-            raise EnvironmentLack(
-                f"no Docker Engine answers at {where}: start one, set DOCKER_HOST, or use docker-archive:FILE"
-            ) from error
+        places = _places()
+        for place in places:
+            with suppress(docker.errors.DockerException, requests.exceptions.RequestException, ValueError):
+                environment = {**os.environ, "DOCKER_HOST": place}
+                self._client = docker.DockerClient.from_env(timeout=int(_TIMEOUT), environment=environment)
+                self._client.ping()
+                return
+        raise EnvironmentLack(
+            f"no engine answers at {' or '.join(places)}: start Docker or Podman's socket, set DOCKER_HOST, or use an archive"
+        )
 
-    def read(self, name: str, scratch: Path) -> Image:
+    def read(self, name: str, room: Room) -> Image:
         """The image *name*. Raises ImageError when the engine does not have it, EnvironmentLack when it fails."""
         with self._failures():
             try:
@@ -46,7 +49,7 @@ class Engine:
                 raise ImageError(f"{name}: the engine has no such image: {self._advice(name)}") from error
             layers = _layer_directories(description)
             if layers is None:
-                return self._save(name, scratch)
+                return self._save(name, room)
         return Image(name, name, description["Id"], _config(description), layers)
 
     def load(self, archive: IO[bytes], name: str) -> None:
@@ -60,12 +63,12 @@ class Engine:
         with self._failures():
             return int(self._client.images.get(name).attrs["Size"])
 
-    def _save(self, name: str, scratch: Path) -> Image:
-        file = scratch / "saved.tar"
+    def _save(self, name: str, room: Room) -> Image:
+        file = room.file()
         with file.open("wb") as output:
             for chunk in self._client.images.get(name).save(named=name if "@" not in name else False):
                 output.write(chunk)
-        return read_archive(file, None, scratch, name)
+        return read_archive(file, None, room, name)
 
     def _advice(self, name: str) -> str:
         there = [tag for image in self._client.images.list() for tag in image.tags]
@@ -80,6 +83,17 @@ class Engine:
             yield
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
             raise EnvironmentLack(f"the Docker Engine failed: {_one_line(error)}: see its log and try again") from error
+
+
+def _places() -> tuple[str, ...]:
+    """Where an engine may listen: what the user named, else Docker's socket, then Podman's (podman-system-service(1))."""
+    for variable in ("DOCKER_HOST", "CONTAINER_HOST"):
+        if os.environ.get(variable):
+            return (os.environ[variable],)
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    sockets = ["/var/run/docker.sock", "/run/podman/podman.sock", *([f"{own}/podman/podman.sock"] if own else [])]
+    there = [socket for socket in sockets if os.path.exists(socket)]
+    return tuple(f"unix://{socket}" for socket in there or sockets)
 
 
 def _one_line(error: Exception) -> str:
@@ -108,6 +122,11 @@ def _layer_directories(description: dict[str, Any]) -> tuple[LayerDirectory, ...
     topmost_first = [data.get("UpperDir", ""), *filter(None, data.get("LowerDir", "").split(":"))]
     if len(topmost_first) != len(description["RootFS"].get("Layers") or ()):
         return None
-    if not all(path and os.path.isdir(path) for path in topmost_first):
+    if not all(path and os.path.isdir(path) and _has_own_numbers(path) for path in topmost_first):
         return None
     return tuple(LayerDirectory(Path(path)) for path in reversed(topmost_first))
+
+
+def _has_own_numbers(path: str) -> bool:
+    """Whether owners are stored as they are: a rootless engine, or one with userns-remap, shifts them, and the root's too."""
+    return os.stat(path).st_uid == 0

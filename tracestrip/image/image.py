@@ -1,8 +1,10 @@
 """An image: its config and its layers, wherever they lie."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracestrip.image.blob import Blob
 from tracestrip.image.config import Config
 
 
@@ -16,6 +18,11 @@ class LayerArchive:
     size: int
     """Bytes of the archive."""
     diff_id: str
+
+    @property
+    def blob(self) -> Blob:
+        """Where its bytes lie."""
+        return Blob(self.file, self.offset, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +39,13 @@ class Image:
     name: str
     """How the user calls it."""
     tag: str | None
-    """`repository:tag`, from which the result's name is made; None where nothing names it."""
+    """`repository:tag`, or what an OCI layout calls it, from which the result's name is made; None where nothing names it."""
     digest: str | None
     """sha256 digest of its config (an engine calls it the image's ID); None for a plain directory."""
     config: Config
     layers: tuple[LayerArchive, ...] | tuple[LayerDirectory, ...]
     """The lowest first."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Of its manifest; empty where there is none."""
+    manifest_digest: str | None = None
+    """What registries call its digest; None where there is no manifest."""

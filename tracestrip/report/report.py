@@ -30,6 +30,9 @@ class Report:
     result: str
     """Where the stripped image is."""
     result_digest: str
+    """Of its config."""
+    result_manifest: str | None
+    """Digest of its OCI manifest; None where it has none."""
     layer_digest: str
     layer_bytes: int
     command: tuple[str, ...]
@@ -51,12 +54,14 @@ class Report:
             "source": {
                 "name": self.source.name,
                 "digest": self.source.digest,
+                "manifest": self.source.manifest_digest,
                 "entries": self.source_totals.entries,
                 "bytes": self.source_totals.bytes,
             },
             "result": {
                 "name": self.result,
                 "digest": self.result_digest,
+                "manifest": self.result_manifest,
                 "entries": self.result_totals().entries,
                 "bytes": self.result_totals().bytes,
                 "layer": {"digest": self.layer_digest, "bytes": self.layer_bytes},

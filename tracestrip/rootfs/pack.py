@@ -22,24 +22,27 @@ _TYPES = {
 }
 
 
-def pack(entries: Iterable[Entry], file: Path) -> LayerArchive:
-    """Write a layer archive of *entries* to *file*. Raises OSError; ImageError when a source changed meanwhile."""
+def pack(entries: Iterable[Entry], file: Path, latest: int | None = None) -> LayerArchive:
+    """Write a layer archive of *entries* to *file*; what is younger than *latest*, in seconds since the epoch, gets that time.
+
+    Raises OSError; ImageError when a source changed meanwhile.
+    """
     digest = hashlib.sha256()
     size = 0
     with file.open("wb") as output:
-        for piece in _archive(entries):
+        for piece in _archive(entries, None if latest is None else latest * 10**9):
             digest.update(piece)
             size += output.write(piece)
     return LayerArchive(file, 0, size, f"sha256:{digest.hexdigest()}")
 
 
-def _archive(entries: Iterable[Entry]) -> Iterator[bytes]:
+def _archive(entries: Iterable[Entry], latest: int | None) -> Iterator[bytes]:
     first_names: dict[object, bytes] = {}
     for entry in sorted(entries, key=lambda entry: entry.path):
         if entry.path == b"/" and _is_plain_root(entry):
             continue
         first = first_names.get(entry.inode) if entry.inode is not None else None
-        yield _header(entry, first)
+        yield _header(entry, entry.mtime if latest is None else min(entry.mtime, latest), first)
         if first is None:
             if entry.inode is not None:
                 first_names[entry.inode] = entry.path
@@ -54,16 +57,16 @@ def _is_plain_root(entry: Entry) -> bool:
     return (entry.mode, entry.uid, entry.gid, entry.xattrs) == (0o755, 0, 0, ())
 
 
-def _header(entry: Entry, linked: bytes | None) -> bytes:
+def _header(entry: Entry, mtime: int, linked: bytes | None) -> bytes:
     header = tarfile.TarInfo(_text(entry.path[1:]) or ".")
     header.type = tarfile.LNKTYPE if linked else _TYPES[entry.kind]
     header.mode, header.uid, header.gid = entry.mode, entry.uid, entry.gid
     header.size = 0 if linked else entry.size
     header.linkname = _text(linked[1:] if linked else entry.target)
     header.devmajor, header.devminor = entry.device
-    seconds, fraction = divmod(entry.mtime, 10**9)
+    seconds, fraction = divmod(mtime, 10**9)
     header.mtime = seconds
-    exact_time = {"mtime": _seconds(entry.mtime)} if fraction else {}
+    exact_time = {"mtime": _seconds(mtime)} if fraction else {}
     header.pax_headers = exact_time | {f"SCHILY.xattr.{_text(name)}": _text(value) for name, value in entry.xattrs}
     return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 

@@ -64,6 +64,9 @@ class Entry:
 class Tree(ABC):
     """The merged view. It is read-only, and may read lazily what it is asked for."""
 
+    warnings: tuple[str, ...] = ()
+    """What is strange about the image and was settled by a rule."""
+
     @abstractmethod
     def entry(self, path: bytes) -> Entry | None:
         """The entry at *path*, whose directories are all real ones; None where there is none."""
