@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from tracestrip.image.blob import Blob
+from tracestrip.image.tar_header import Header
 
 _LARGEST_HEADER = 1 << 20
 """Bytes of a member's long names, PAX records and sparse map together; of each of them in Go (maxSpecialFileSize)."""
@@ -52,6 +53,8 @@ def _check_sparse(member: tarfile.TarInfo, stored: int) -> None:
 
 class _Archive(tarfile.TarFile):
     """Global PAX headers are for nothing, as in Go: tarfile would give all that follows their owner, times and names."""
+
+    tarinfo = Header
 
     @property  # type: ignore[override]
     def pax_headers(self) -> dict[str, str]:

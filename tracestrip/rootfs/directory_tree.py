@@ -101,7 +101,7 @@ def _entry(path: bytes, kind: Kind, host: bytes, status: os.stat_result, xattrs:
         target=os.readlink(host) if kind is Kind.SYMLINK else b"",
         device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0),
         xattrs=tuple(pair for pair in xattrs if not pair[0].startswith(_OVERLAY_PREFIXES) and pair[0] not in _HOST_OWN),
-        inode=(status.st_dev, status.st_ino) if regular and status.st_nlink > 1 else None,
+        inode=(status.st_dev, status.st_ino) if kind is not Kind.DIRECTORY and status.st_nlink > 1 else None,
         content=Content(Path(os.fsdecode(host)), 0) if regular else None,
     )
 

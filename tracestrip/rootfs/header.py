@@ -11,6 +11,7 @@ _OVERLAY_OWN = ("SCHILY.xattr.trusted.overlay.", "SCHILY.xattr.user.overlay.")
 _NO_ID = 2**32 - 1  # (uid_t) -1, which says "do not change"; chown(2)
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # NAME_MAX, and PATH_MAX without the final NUL; limits.h
 _MAJORS, _MINORS = 1 << 12, 1 << 20  # dev_t, include/linux/kdev_t.h
+_LAST_SECOND = 2**63 - 1  # time_t
 _PAX_NUMBERS = {
     "uid": re.compile(r"[0-9]+"),
     "gid": re.compile(r"[0-9]+"),
@@ -66,7 +67,7 @@ def check_header(member: tarfile.TarInfo) -> None:
 
 
 def entry_of(member: tarfile.TarInfo, path: bytes, inode: int, content: Content | None) -> Entry:
-    """The entry *path* that the header describes. *inode* and *content* count for a regular file. Raises ValueError."""
+    """The entry *path* that the header describes. *content* counts for a regular file. Raises ValueError."""
     kind = _KINDS.get(member.type)
     if kind is None:
         raise ValueError(f"{member.name!r} is of the unknown type {member.type!r}")
@@ -82,7 +83,7 @@ def entry_of(member: tarfile.TarInfo, path: bytes, inode: int, content: Content 
         _target(member) if kind is Kind.SYMLINK else b"",
         _device(member) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0),
         _xattrs(member) if member.pax_headers else (),
-        inode if is_file else None,
+        inode if kind is not Kind.DIRECTORY else None,
         content if is_file else None,
     )
 
@@ -124,9 +125,8 @@ def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[bytes, bytes], ...]:
 
 def _nanoseconds(member: tarfile.TarInfo) -> int:
     """Exact: tarfile makes a float of a PAX time."""
-    text = member.pax_headers.get("mtime")
-    if text is None:
-        return int(member.mtime) * 10**9
-    seconds, _, fraction = text.partition(".")
+    seconds, _, fraction = (member.pax_headers.get("mtime") or str(int(member.mtime))).partition(".")
+    if abs(int(seconds)) > _LAST_SECOND:
+        raise ValueError(f"{member.name!r} has the impossible time {seconds}")
     sign = -1 if seconds.startswith("-") else 1
     return int(seconds) * 10**9 + sign * int(fraction[:9].ljust(9, "0"))

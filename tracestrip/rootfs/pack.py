@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tracestrip.errors import ImageError
 from tracestrip.image.image import LayerArchive
 from tracestrip.rootfs.tree import Entry, Kind, chunks
 
@@ -67,8 +68,18 @@ def _header(entry: Entry, mtime: int, linked: bytes | None) -> bytes:
     seconds, fraction = divmod(mtime, 10**9)
     header.mtime = seconds
     exact_time = {"mtime": _seconds(mtime)} if fraction else {}
-    header.pax_headers = exact_time | {f"SCHILY.xattr.{_text(name)}": _text(value) for name, value in entry.xattrs}
+    header.pax_headers = exact_time | {f"SCHILY.xattr.{_attribute(name, entry)}": _text(value) for name, value in entry.xattrs}
     return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _attribute(name: bytes, entry: Entry) -> str:
+    """A PAX record's keyword; pax(1p)."""
+    try:
+        if b"=" in name:
+            raise ValueError("=")
+        return name.decode()
+    except ValueError as error:
+        raise ImageError(f"{_text(entry.path)!r}: no archive can have its extended attribute {name!r}: remove it") from error
 
 
 def _seconds(nanoseconds: int) -> str:
