@@ -11,6 +11,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.images import image_archive
 from tracestrip.image.directory import read_directory
 from tracestrip.observer.client import Sandbox
 from tracestrip.observer.wire import Job
@@ -114,6 +115,16 @@ def compiled(tmp_path: Path) -> Callable[..., Path]:
         return program
 
     return build
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, compiled: Callable[..., Path]) -> Callable[..., Path]:
+    program = compiled("touch", "-static")
+
+    def make(**config: object) -> Path:
+        return image_archive(tmp_path / "made-up.tar", program, config)
+
+    return make
 
 
 def leftovers() -> set[str]:

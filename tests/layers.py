@@ -30,8 +30,8 @@ def symlink(name: str, target: str) -> Member:
     return member(name, type=tarfile.SYMTYPE, linkname=target, mode=0o777)
 
 
-def hard_link(name: str, target: str) -> Member:
-    return member(name, type=tarfile.LNKTYPE, linkname=target)
+def hard_link(name: str, target: str, **fields: object) -> Member:
+    return member(name, type=tarfile.LNKTYPE, linkname=target, **fields)
 
 
 def layer(path: Path, *members: Member) -> LayerArchive:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.images import CAPABILITY
 from tests.layers import directory, hard_link, layer, member, symlink, tree
 from tracestrip.errors import ImageError
 from tracestrip.image.image import LayerArchive, LayerDirectory
@@ -17,8 +18,6 @@ from tracestrip.rootfs.extract import extract
 from tracestrip.rootfs.pack import pack
 from tracestrip.rootfs.tree import Kind, Tree
 from tracestrip.rootfs.walk import walk
-
-CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00\xff\xfe\xfd\xfc" + bytes(8)
 
 
 def paths(view: Tree) -> list[bytes]:
@@ -130,7 +129,7 @@ def rich_members() -> list[tuple[tarfile.TarInfo, bytes]]:
         member("d/capable", b"c", pax_headers=xattr),
         member("d/times", pax_headers={"mtime": "1234567890.123456789"}),
         member("d/ancient", mtime=-86400),
-        hard_link("d/second", "d/suid"),
+        hard_link("d/second", "d/suid", mode=0o6755, uid=33, gid=44),
         symlink("d/link", "caf\udce9"),
         member("d/caf\udce9\n", b"odd"),
         member("d/" + "n" * 200, b"long"),

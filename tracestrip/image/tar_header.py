@@ -29,7 +29,7 @@ class Header(tarfile.TarInfo):
 
 def _usual(header: Header, block: bytes | bytearray, encoding: str, errors: str) -> Header | None:
     """Fills in *header*; None where anything asks for tarfile's own care."""
-    (name, mode, uid, gid, size, mtime, checksum, kind, target, magic, uname, gname, major, minor, prefix) = _HEADER.unpack(block)
+    name, mode, uid, gid, size, mtime, checksum, kind, target, magic, uname, gname, major, minor, prefix = _HEADER.unpack(block)
     numbers = [field.partition(b"\0")[0].strip(b" ") for field in (mode, uid, gid, size, mtime, checksum)]
     if kind not in _USUAL_TYPES or major not in _NO_DEVICES or minor not in _NO_DEVICES or not all(map(bytes.isdigit, numbers)):
         return None

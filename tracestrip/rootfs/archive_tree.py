@@ -72,23 +72,23 @@ class ArchiveTree(Tree):
         check_header(member)
         way, _, name = raw(member.name).rpartition(b"/")
         directory = self._places.get(way)
-        is_plain = name not in (b"", b".", b"..")
+        is_plain = name not in (b"", b".", b"..") and not name.startswith(_WHITEOUT)
         if directory is None or not is_plain:
             names = components(member.name)
             if not names:
                 self._set_root(member)
                 return
             name = names[-1]
+            if any(part.startswith(_AUFS_OWN) for part in names) and name != _OPAQUE:
+                return
             if any(part.startswith(_WHITEOUT) for part in names[:-1]):
-                if any(part.startswith(_AUFS_OWN) for part in names[:-1]):
-                    return
                 raise ValueError(f"{member.name!r} lies below a whiteout")
+            if name.startswith(_WHITEOUT):
+                self._hide(names[:-1], name, member)
+                return
             directory = self._directory(names[:-1])
             if is_plain:
                 self._places[way] = directory
-        if name.startswith(_WHITEOUT):
-            self._hide(directory, name, member)
-            return
         check_name(name)
         path = join(directory, name)
         check_path(path)
@@ -99,20 +99,25 @@ class ArchiveTree(Tree):
             raise ValueError(f"the root is no directory ({member.name!r})")
         self._entries[b"/"] = entry_of(member, b"/", 0, None)
 
-    def _hide(self, directory: bytes, name: bytes, member: tarfile.TarInfo) -> None:
-        """What a whiteout says."""
+    def _hide(self, way: list[bytes], name: bytes, member: tarfile.TarInfo) -> None:
+        """What a whiteout in the directory *way* says, if there is such a directory."""
+        hidden = name.removeprefix(_WHITEOUT)
+        if hidden in (b"", b".", b".."):
+            raise ValueError(f"the whiteout {member.name!r} names nothing")
+        directory = walk(self, b"/" + b"/".join(way)).entry
+        if directory is None or not directory.is_directory:
+            return
         if name == _OPAQUE:
-            for below in list(self._names[directory]):
-                self._remove_lower(join(directory, below))
-        elif not name.startswith(_AUFS_OWN):
-            hidden = name.removeprefix(_WHITEOUT)
-            if hidden in (b"", b".", b".."):
-                raise ValueError(f"the whiteout {member.name!r} names nothing")
-            self._remove_lower(join(directory, hidden))
+            for below in list(self._names[directory.path]):
+                self._remove_lower(join(directory.path, below))
+        else:
+            self._remove_lower(join(directory.path, hidden))
 
     def _made(self, layer: LayerArchive, member: tarfile.TarInfo, path: bytes) -> Entry:
         if member.islnk():
             linked = components(member.linkname)
+            if path in self._entries:
+                self._remove(path)  # first, so that it cannot be a link to what it replaces
             found = walk(self, b"/" + b"/".join(linked), follow=False).entry
             if found is None or found.is_directory:
                 raise ValueError(f"{member.name!r} is a hard link to {member.linkname!r}, which is not there")

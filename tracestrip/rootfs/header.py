@@ -115,7 +115,8 @@ def _device(member: tarfile.TarInfo) -> tuple[int, int]:
 def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[bytes, bytes], ...]:
     found = []
     for key, value in member.pax_headers.items():
-        if key.startswith(_XATTR) and not key.startswith(_OVERLAY_OWN):
+        # An empty value says that there is none, pax(1p).
+        if value and key.startswith(_XATTR) and not key.startswith(_OVERLAY_OWN):
             name = raw(key.removeprefix(_XATTR))
             if not name or len(name) > _LONGEST_NAME or b"\0" in name:
                 raise ValueError(f"{member.name!r} has the extended attribute {name!r}")
