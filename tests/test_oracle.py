@@ -27,7 +27,6 @@ from tracestrip.image.transports import read_image
 from tracestrip.rootfs.archive_tree import ArchiveTree
 from tracestrip.rootfs.directory_tree import DirectoryTree
 from tracestrip.rootfs.extract import extract
-from tracestrip.rootfs.pack import pack
 
 Look = dict[bytes, Seen]
 
@@ -157,8 +156,7 @@ def test_layers_merge_as_the_engine_merges_them(engine: docker.DockerClient, tmp
             theirs = look(root)
         mine = ours(f"docker-archive:{file}", tmp_path)
         in_place = read_image(parse_reference("oracle:merged"), None, Room(tmp_path))
-        again = pack(DirectoryTree(in_place.layers).walk(), tmp_path / "again.tar")  # type: ignore[arg-type]
-        packed = pack(ArchiveTree(tuple(layers)).walk(), tmp_path / "packed.tar")
+        names_in_place = [entry.path for entry in DirectoryTree(in_place.layers).walk()]  # type: ignore[arg-type]
     finally:
         engine.images.remove("oracle:merged", force=True)
     assert mine[b"/d/capable"].attributes == ()
@@ -166,7 +164,7 @@ def test_layers_merge_as_the_engine_merges_them(engine: docker.DockerClient, tmp
     # Docker has no times before 1970, and the root's it does not set.
     assert mine[b"/d/ancient"].mtime < 0
     assert mine | {name: replace(mine[name], mtime=theirs[name].mtime) for name in (b"/", b"/d/ancient")} == theirs
-    assert again.size == packed.size
+    assert names_in_place == [entry.path for entry in ArchiveTree(tuple(layers)).walk()]
 
 
 def test_file_capabilities_are_restored(tmp_path: Path) -> None:
