@@ -32,6 +32,16 @@ class Finished:
 Command = Callable[..., Finished]
 
 
+def fails(finished: Finished, code: int, *words: str) -> None:
+    """One line on stderr that says *words*, apart from quoted output; nothing on stdout."""
+    assert finished.code == code, finished.stderr
+    lines = [line for line in finished.stderr.splitlines() if not line.startswith("  | ")]
+    assert len(lines) == 1, finished.stderr
+    assert lines[0].startswith("tracestrip: ")
+    assert all(word in lines[0] for word in words), finished.stderr
+    assert finished.stdout == ""
+
+
 @pytest.fixture
 def tracestrip() -> Command:
     """Runs the command line as a user does."""

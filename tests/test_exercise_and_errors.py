@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TOP, Command, leftovers
+from tests.conftest import TOP, Command, fails, leftovers
 
 SERVER = "/usr/bin/python3 -m http.server 8080"
 
@@ -17,17 +17,6 @@ SERVER = "/usr/bin/python3 -m http.server 8080"
 @pytest.fixture
 def output(tmp_path: Path) -> str:
     return f"docker-archive:{tmp_path}/out.tar"
-
-
-def fails(finished: object, code: int, *words: str) -> None:
-    """One line on stderr that says *words*, apart from quoted output; nothing on stdout."""
-    stderr = finished.stderr  # type: ignore[attr-defined]
-    assert finished.code == code, stderr  # type: ignore[attr-defined]
-    lines = [line for line in stderr.splitlines() if not line.startswith("  | ")]
-    assert len(lines) == 1, stderr
-    assert lines[0].startswith("tracestrip: ")
-    assert all(word in lines[0] for word in words), stderr
-    assert finished.stdout == ""  # type: ignore[attr-defined]
 
 
 def test_service_is_ready_when_any_port_listens(tracestrip: Command, output: str) -> None:

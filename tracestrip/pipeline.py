@@ -202,8 +202,16 @@ def _job(request: Request, image: Image, tree: Tree, roots: tuple[Path, ...], sc
         uid=account.uid,
         gid=account.gid,
         groups=account.groups,
-        workdir=request.workdir or config.workdir,
+        workdir=_workdir(request, image),
     )
+
+
+def _workdir(request: Request, image: Image) -> str:
+    """Not below /proc, whose links to descriptors could lead out of the image (CVE-2024-21626)."""
+    workdir = os.path.normpath(os.path.join("/", request.workdir or image.config.workdir))
+    if workdir.split("/")[1] == "proc":
+        raise ImageError(f"{image.name}: the working directory {workdir} is no place in an image: set another with --workdir")
+    return workdir
 
 
 def _observe(job: Job, arguments: list[str], config: Config, plan: Plan) -> tuple[Observation, Exercised]:

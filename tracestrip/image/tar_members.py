@@ -28,6 +28,8 @@ def tar_members(blob: Blob) -> Iterator[tuple[tarfile.TarInfo, int]]:
             stored = archive.offset - member.offset_data
             if member.size < 0 or stored < 0:
                 raise tarfile.ReadError(f"the size {member.size} of {member.name!r}")
+            if archive.offset > blob.size:
+                raise EOFError(f"it ends in {member.name!r}")
             _check_sparse(member, stored)
             yield member, stored
             archive.members = []  # type: ignore[attr-defined] # it would keep every header

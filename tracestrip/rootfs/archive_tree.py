@@ -104,7 +104,10 @@ class ArchiveTree(Tree):
         hidden = name.removeprefix(_WHITEOUT)
         if hidden in (b"", b".", b".."):
             raise ValueError(f"the whiteout {member.name!r} names nothing")
-        directory = walk(self, b"/" + b"/".join(way)).entry
+        found = walk(self, b"/" + b"/".join(way))
+        if len(found.links) > _MOST_SYMLINKS:
+            raise ValueError(f"{member.name!r} lies behind a loop of symlinks")
+        directory = found.entry
         if directory is None or not directory.is_directory:
             return
         if name == _OPAQUE:
