@@ -132,11 +132,11 @@ class ArchiveTree(Tree):
 
     def _put(self, entry: Entry, *, explicit: bool) -> None:
         path = entry.path
+        if explicit and self._own.get(path):
+            self._twice.append(path)
         there = self._entries.get(path)
         if there is not None and not (there.is_directory and entry.is_directory):
             self._remove(path)
-        if explicit and self._own.get(path):
-            self._twice.append(path)
         self._entries[path] = entry
         self._own[path] = explicit
         self._names[parent(path)].add(path.rpartition(b"/")[2])
