@@ -1,7 +1,10 @@
-"""Observing costs what was promised at most; ratios of times that were taken side by side."""
+"""Observing, extracting and writing cost what was promised at most; ratios of times that were taken side by side."""
+
+from pathlib import Path
 
 import pytest
 
+from tests.bench.image import bytes_moved, extraction_ratio, many_entries, memory_directory
 from tests.bench.observer import LOADS, Load, apache_ratio, peak_memory, ratio
 
 PAIRS = 5
@@ -18,3 +21,19 @@ def test_time_of_a_service() -> None:
 
 def test_memory_grows_with_paths_and_not_with_events() -> None:
     assert peak_memory(1_000_000, 1_000) < 80_000_000
+
+
+def test_time_of_an_extraction() -> None:
+    assert extraction_ratio(PAIRS) <= 2
+
+
+def test_time_and_memory_of_many_entries() -> None:
+    with memory_directory() as place:
+        seconds, peak = many_entries(place)
+    assert seconds <= 12
+    assert peak <= 400 * 10**6
+
+
+def test_writing_grows_with_the_result_and_not_with_the_source(tmp_path: Path) -> None:
+    moved, size = bytes_moved(tmp_path)
+    assert moved < 6 * size

@@ -120,11 +120,16 @@ def compiled(name: str, directory: Path) -> Path:
     return directory / name
 
 
+def fixture_archive(name: str) -> Path:
+    """The docker-archive of a fixture image."""
+    build = Path(__file__).resolve().parents[2] / "fixtures" / "build"
+    return Path(subprocess.run([build, name], stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
+
+
 @contextmanager
 def fixture(name: str) -> Iterator[Path]:
     """The root directory of a fixture image."""
-    build = Path(__file__).resolve().parents[2] / "fixtures" / "build"
-    archive = subprocess.run([build, name], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    archive = fixture_archive(name)
     with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
         with subprocess.Popen(["tar", "-xO", "--wildcards", "-f", archive, "*.tar"], stdout=subprocess.PIPE) as layer:
