@@ -12,6 +12,7 @@ import docker
 import pytest
 
 from tests.images import image_archive
+from tests.measured import measured
 from tracestrip.image.directory import read_directory
 from tracestrip.observer.client import Sandbox
 from tracestrip.observer.wire import Job
@@ -48,20 +49,10 @@ def tracestrip() -> Command:
 
     def run(*arguments: object, **environment: str) -> Finished:
         start = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tracestrip", *map(str, arguments)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(TOP)} | environment,
-        )  # fmt: skip
-        stdout, stderr = process.stdout, process.stderr
-        assert stdout is not None
-        assert stderr is not None
-        with stdout, stderr:
-            written = stdout.read(), stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        texts = [text.decode("utf-8", "replace") for text in written]
-        return Finished(process.returncode, *texts, time.monotonic() - start, usage.ru_maxrss * 1024)
+        command = [sys.executable, "-m", "tracestrip", *map(str, arguments)]
+        code, *written, peak = measured(command, os.environ | {"PYTHONPATH": str(TOP)} | environment)
+        stdout, stderr = (text.decode("utf-8", "replace") for text in written)
+        return Finished(code, stdout, stderr, time.monotonic() - start, peak)
 
     return run
 

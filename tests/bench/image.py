@@ -4,6 +4,7 @@ Ratios are of times that were taken one right after the other, the lowest of sev
 only at the end: ext4 makes files several times more slowly where many were removed a moment before.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.observer import fixture_archive
+from tests.bench.observer import fixture_archive, lowest
 from tests.layers import Member, directory, docker_archive, layer, member
+from tests.measured import measured
 from tracestrip.image.docker_archive import read_archive
 from tracestrip.image.image import Image, LayerArchive
 from tracestrip.image.oci_output import write_layout
@@ -27,11 +29,11 @@ DIRECTORIES = 20
 FILES = 99
 
 
-def extraction_ratio(pairs: int) -> float:
+def extraction_ratio(pairs: int, enough: float = 0) -> float:
     """The tree and the root directory of the httpd image, by `tar -x` of its layer."""
     with tempfile.TemporaryDirectory() as place:
         image = read(fixture_archive("httpd"), Path(place))
-        return min(_extraction_pair(image, Path(place, str(number))) for number in range(pairs))
+        return lowest((_extraction_pair(image, Path(place, str(number))) for number in range(pairs)), enough)
 
 
 def _extraction_pair(image: Image, place: Path) -> float:
@@ -52,24 +54,18 @@ def many_entries(place: Path) -> tuple[float, int]:
     """Seconds and peak bytes of reading, merging and extracting 200,000 entries in 100 layers."""
     archive = place / "many.tar"
     _write_many(archive)
-    script = f"""
-import resource, time
-from pathlib import Path
-from tests.bench.image import extracted
-start = time.monotonic()
-extracted(Path({str(archive)!r}), Path({str(place)!r}))
-usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(time.monotonic() - start, max(usage) * 1024)
-"""
-    seconds, peak = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-    return float(seconds), int(peak)
+    script = f"from tests.bench.image import extracted; extracted({str(archive)!r}, {str(place)!r})"
+    start = time.monotonic()
+    code, _, errors, peak = measured([sys.executable, "-c", script], os.environ)
+    assert code == 0, errors
+    return time.monotonic() - start, peak
 
 
-def extracted(archive: Path, place: Path) -> None:
+def extracted(archive: str, place: str) -> None:
     """All of an image, in a directory at *place*."""
-    root = place / "root"
+    root = Path(place, "root")
     root.mkdir()
-    extract(ArchiveTree(archives(read(archive, place))), root)
+    extract(ArchiveTree(archives(read(Path(archive), root.parent))), root)
 
 
 def _write_many(archive: Path) -> None:
