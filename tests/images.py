@@ -28,7 +28,7 @@ def config_of(archive: Path) -> dict:
         return json.load(outer.extractfile(manifest[0]["Config"]))
 
 
-def image_archive(path: Path, program: Path, config: dict) -> Path:
+def image_archive(path: Path, program: Path, config: dict, architecture: str | None = None) -> Path:
     """An image whose files have all that is easily lost, and a program that opens what it is told to."""
     root = path.with_suffix(".root")
     for directory in ("etc", "bin", "tmp", "data"):
@@ -52,7 +52,7 @@ def image_archive(path: Path, program: Path, config: dict) -> Path:
     content = layer.read_bytes()
     diff_id = hashlib.sha256(content).hexdigest()
     rootfs = {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]}
-    document = {"architecture": host_architecture(), "os": "linux", "config": config, "rootfs": rootfs}
+    document = {"architecture": architecture or host_architecture(), "os": "linux", "config": config, "rootfs": rootfs}
     manifest = [{"Config": "config.json", "RepoTags": ["made:up"], "Layers": ["layer.tar"]}]
     texts = {"config.json": json.dumps(document).encode(), "manifest.json": json.dumps(manifest).encode()}
     files = {"layer.tar": content, **texts}

@@ -17,6 +17,7 @@ import docker
 import pytest
 
 from tests.conftest import TOP, Command
+from tests.images import config_of, image_archive, stripped_layer
 from tests.layers import docker_archive, layer, member
 from tests.layouts import INDEX, Layout, layer_bytes, look, zipped
 from tracestrip.errors import ImageError
@@ -213,6 +214,17 @@ def test_platform_is_chosen_on_the_command_line(tracestrip: Command, tmp_path: P
     )
     assert (finished.code, finished.stdout) == (3, "")
     assert f"it is for linux/{OTHER}, this machine is linux/{host_architecture()}" in finished.stderr
+
+
+@pytest.mark.skipif(host_architecture() != "amd64", reason="only these processors run programs of 386 images")
+def test_image_for_386_runs_on_amd64(tracestrip: Command, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    made = image_archive(tmp_path / "i.tar", compiled("touch", "-static", "-m32"), {}, "386")
+    output = tmp_path / "out.tar"
+    finished = tracestrip("run", f"docker-archive:{made}", "-e", "/bin/touch /data/suid", "-o", f"docker-archive:{output}")
+    assert finished.code == 0, finished.stderr
+    assert config_of(output)["architecture"] == "386"
+    assert {"bin/touch", "data/suid"} <= set(stripped_layer(output))
+    assert "data/unused" not in stripped_layer(output)
 
 
 # What strangers make of what tracestrip writes.
