@@ -363,6 +363,17 @@ def test_headers_that_ask_for_memory(strip: Strip, tmp_path: Path) -> None:
         assert finished.peak_memory < 100 * 10**6
 
 
+def test_archive_with_endless_members(strip: Strip, tmp_path: Path) -> None:
+    block = tarfile.TarInfo("a").tobuf(tarfile.USTAR_FORMAT)
+    archive = tmp_path / "i.tar.gz"
+    with gzip.open(archive, "wb", compresslevel=1) as output:
+        for _ in range(1000):
+            output.write(block * 1000)
+    finished = strip.archive(archive)
+    fails(finished, 3, str(archive), "more than 100000 files")
+    assert finished.peak_memory < 100 * 10**6
+
+
 # What must come through.
 
 

@@ -9,6 +9,8 @@ from tracestrip.image.blob import Blob, whole
 from tracestrip.image.tar_members import tar_members
 
 _MOST_LINKS = 8
+_MOST_MEMBERS = 100_000
+"""Of an archive: three for each of 127 layers (Docker's most), for many images. Each takes memory."""
 
 
 class Members(ABC):
@@ -45,7 +47,9 @@ class ArchiveMembers(Members):
         super().__init__(place)
         self._archive = archive
         self._found: dict[str, Blob | str] = {}
-        for member, _ in tar_members(whole(archive)):
+        for number, (member, _) in enumerate(tar_members(whole(archive))):
+            if number == _MOST_MEMBERS:
+                raise ValueError(f"more than {_MOST_MEMBERS} files")
             name = posixpath.normpath(member.name)
             if member.issym():  # old archives link a layer that occurs twice
                 self._found[name] = posixpath.join(posixpath.dirname(name), member.linkname)
