@@ -1,5 +1,6 @@
 """Images in every form that strangers write, and what strangers make of the images that tracestrip writes."""
 
+import fcntl
 import gzip
 import hashlib
 import json
@@ -27,6 +28,7 @@ from tracestrip.image.reference import parse_reference
 from tracestrip.image.room import Room
 from tracestrip.image.transports import read_image
 from tracestrip.rootfs.archive_tree import ArchiveTree
+from tracestrip.whole_directory import whole_directory
 
 MadeUp = Callable[..., Path]
 OTHER = {"amd64": "arm64"}.get(host_architecture(), "amd64")
@@ -165,6 +167,15 @@ def test_archive_with_several_images(tmp_path: Path) -> None:
     for wrong in ("c:3", "@2"):
         with pytest.raises(ImageError, match="no image"):
             read(f"docker-archive:{file}:{wrong}", tmp_path)
+
+
+def test_name_of_several_images_is_refused(tmp_path: Path) -> None:
+    part = layer(tmp_path / "layer.tar", member("a"))
+    images = {name: [part] for name in ("a:1", "docker.io/a:1", "a:2")}
+    file = docker_archive(tmp_path / "archive.tar", images)
+    assert read(f"docker-archive:{file}:a:1", tmp_path).tag == "a:1"
+    with pytest.raises(ImageError, match="names several"):
+        read(f"docker-archive:{file}:localhost/a:1", tmp_path)
 
 
 def test_layout_with_several_images(tmp_path: Path) -> None:
@@ -394,6 +405,35 @@ def test_existing_layout_is_added_to_only_with_force(tracestrip: Command, made_u
     (other / "precious").write_text("data")
     finished = tracestrip("run", "dir:/", "-e", "/bin/true", "-o", f"oci:{other}", "--force")
     assert (finished.code, sorted(other.iterdir())) == (2, [other / "precious"])
+
+
+def test_layout_is_added_to_by_one_at_a_time(tmp_path: Path) -> None:
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (tmp_path / "there").touch()
+    script = f"""
+from pathlib import Path
+from tracestrip.whole_directory import whole_directory
+with whole_directory(Path({str(tmp_path)!r})) as write:
+    write("a/b", [b"content"])
+"""
+    with subprocess.Popen([sys.executable, "-c", script]) as other:
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(1)
+        assert [path.name for path in tmp_path.iterdir()] == ["there"]
+        os.close(lock)
+        assert other.wait(10) == 0
+    assert (tmp_path / "a" / "b").read_bytes() == b"content"
+
+
+def test_layout_in_an_empty_mount_point(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    try:
+        with whole_directory(tmp_path) as write:
+            write("a/b", [b"content"])
+        assert (tmp_path / "a" / "b").read_bytes() == b"content"
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 # Podman as the engine.

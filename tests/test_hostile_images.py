@@ -5,17 +5,18 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
-from tests.conftest import Command, Finished, fails
+from tests.conftest import Command, fails
+from tests.hostile import Strip
 from tests.images import CAPABILITY, stripped_layer
 from tests.layers import Member, directory, docker_archive, hard_link, layer, member, symlink
-from tests.layouts import CONFIG, LAYER, MANIFEST, Layout, layer_bytes
+from tests.layouts import Layout, layer_bytes
 from tracestrip.image.image import LayerArchive
 from tracestrip.image.platform import host_architecture
 
@@ -29,40 +30,6 @@ def outside(tmp_path: Path) -> Path:
     place.mkdir()
     (place / "flag").write_text("untouched")
     return place
-
-
-class Strip:
-    """Strips an image of a usual layer and hostile ones; its command opens files."""
-
-    def __init__(self, tracestrip: Command, program: Path, place: Path) -> None:
-        self._tracestrip, self._place = tracestrip, place
-        self.output = place / "out.tar"
-        self.base: list[Member] = [
-            member("bin/touch", program.read_bytes(), mode=0o755),
-            member("etc/passwd", b"root:x:0:0:root:/:/bin/touch\n"),
-            member("data/file", b"lower"),
-            directory("tmp", mode=0o1777),
-        ]
-
-    def __call__(self, *layers: Sequence[Member], opens: str = "", options: Sequence[object] = (), **config: Any) -> Finished:
-        archives = [layer(self._place / f"l{number}.tar", *part) for number, part in enumerate((self.base, *layers))]
-        return self.archive(docker_archive(self._place / "image.tar", {"made:up": archives}, config), opens, options)
-
-    def archive(self, file: Path, opens: str = "", options: Sequence[object] = ()) -> Finished:
-        return self.reference(f"docker-archive:{file}", opens, options)
-
-    def reference(self, reference: str, opens: str = "", options: Sequence[object] = ()) -> Finished:
-        command = f"/bin/touch {opens}"
-        return self._tracestrip("run", reference, "-e", command, "-o", f"docker-archive:{self.output}", *options)
-
-    def refused(self, *layers: Sequence[Member], words: Sequence[str] = (), options: Sequence[object] = ()) -> None:
-        fails(self(*layers, options=options), 3, *words)
-        assert not self.output.exists()
-
-    def kept(self, *layers: Sequence[Member], opens: str = "", options: Sequence[object] = ()) -> dict[str, tarfile.TarInfo]:
-        finished = self(*layers, opens=opens, options=options)
-        assert finished.code == 0, finished.stderr
-        return stripped_layer(self.output)
 
 
 @pytest.fixture
@@ -174,79 +141,6 @@ def test_same_name_twice_is_told_and_the_last_wins(strip: Strip, tmp_path: Path)
 def test_file_becomes_directory_and_back(strip: Strip) -> None:
     assert strip.kept([directory("data/file"), member("data/file/below")], opens="/data/file/below")["data/file"].isdir()
     assert strip.kept([member("data", b"now a file")], opens="/data", options=("--force",))["data"].isreg()
-
-
-# Digests, sizes, types.
-
-
-def layout(place: Path, **manifest: object) -> tuple[Layout, dict[str, Any]]:
-    """A layout of one layer, and its manifest to be spoilt."""
-    made = Layout(place / "layout")
-    content = layer_bytes(place, [member("a", os.urandom(3000))])
-    config = {
-        "architecture": host_architecture(), "os": "linux", "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}"]},
-    }  # fmt: skip
-    document = {
-        "schemaVersion": 2, "mediaType": MANIFEST, "config": made.blob(config, CONFIG), "layers": [made.blob(content, LAYER)],
-    }  # fmt: skip
-    return made, document | manifest
-
-
-def published(made: Layout, manifest: dict[str, Any]) -> str:
-    made.index(v1=made.blob(manifest, MANIFEST))
-    return f"oci:{made.place}"
-
-
-def test_wrong_layer_digest(strip: Strip, tmp_path: Path) -> None:
-    made, manifest = layout(tmp_path)
-    digest = manifest["layers"][0]["digest"]
-    blob = made.place / "blobs" / digest.replace(":", "/")
-    content = bytearray(blob.read_bytes())
-    content[600] ^= 1
-    blob.write_bytes(content)
-    fails(strip.reference(published(made, manifest)), 3, digest)
-
-
-@pytest.mark.parametrize("name", ["config", "manifest"])
-def test_wrong_digest_of_a_document(strip: Strip, tmp_path: Path, name: str) -> None:
-    made, manifest = layout(tmp_path)
-    reference = published(made, manifest)
-    (entry,) = json.loads((made.place / "index.json").read_text())["manifests"]
-    digest = (manifest["config"] if name == "config" else entry)["digest"]
-    blob = made.place / "blobs" / digest.replace(":", "/")
-    blob.write_bytes(blob.read_bytes().replace(b"linux", b"Linux").replace(b'2, "media', b'1, "media'))
-    fails(strip.reference(reference), 3, name, digest, "damaged")
-
-
-def test_wrong_size_and_wrong_diff_id(strip: Strip, tmp_path: Path) -> None:
-    made, manifest = layout(tmp_path)
-    digest = manifest["layers"][0]["digest"]
-    manifest["layers"][0]["size"] += 1
-    fails(strip.reference(published(made, manifest)), 3, digest, "bytes")
-    manifest["layers"][0]["size"] -= 1
-    wrong = {"rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]}}
-    manifest["config"] = made.blob(wrong, CONFIG)
-    fails(strip.reference(published(made, manifest)), 3, digest, "sha256:0000")
-    zipped = layer(tmp_path / "other.tar", member("a"))
-    file = docker_archive(tmp_path / "i.tar", {"a:1": [LayerArchive(zipped.file, 0, zipped.size, "sha256:" + "0" * 64)]})
-    fails(strip.archive(file), 3, "0/0.tar", "sha256:0000")
-
-
-def test_manifest_that_is_an_index_too(strip: Strip, tmp_path: Path) -> None:
-    made, manifest = layout(tmp_path, manifests=[])
-    fails(strip.reference(published(made, manifest)), 3, "both layers and manifests")
-    made.index(v1=made.blob({**manifest, "manifests": []}, "application/vnd.oci.image.index.v1+json"))
-    fails(strip.reference(f"oci:{made.place}"), 3, "both manifests and layers")
-
-
-def test_unknown_media_types(strip: Strip, tmp_path: Path) -> None:
-    made, manifest = layout(tmp_path)
-    manifest["layers"][0]["mediaType"] = "application/vnd.example.squashfs"
-    fails(strip.reference(published(made, manifest)), 3, manifest["layers"][0]["digest"], "application/vnd.example.squashfs")
-    made, manifest = layout(tmp_path / "other")
-    manifest["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json"
-    fails(strip.reference(published(made, manifest)), 3, "helm", "no container image")
 
 
 # Bombs and damage.

@@ -73,6 +73,37 @@ def test_name_below_a_symlink_lands_where_it_leads(tmp_path: Path) -> None:
     assert view.entry(b"/var/run").kind is Kind.SYMLINK  # type: ignore[union-attr]
 
 
+def test_directory_that_is_replaced_after_use(tmp_path: Path) -> None:
+    view = tree(tmp_path, [directory("d"), member("d/a"), directory("e"), symlink("d", "e"), member("d/b")])
+    assert paths(view) == [b"/", b"/d", b"/e", b"/e/b"]
+
+
+def test_whiteout_behind_a_loop_of_symlinks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="loop"):
+        tree(tmp_path, [symlink("a", "b"), symlink("b", "a"), member("a/.wh.x")])
+
+
+def test_global_headers_are_not_obeyed(tmp_path: Path) -> None:
+    """As by Go's reader; git archive writes one with a comment."""
+    part = tmp_path / "layer.tar"
+    headers = {"uid": "7", "mtime": "77", "SCHILY.xattr.user.a": "b", "path": "elsewhere"}
+    with tarfile.open(part, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
+        archive.addfile(member("a", mtime=5)[0])
+    view = ArchiveTree((LayerArchive(part, 0, part.stat().st_size, "sha256:"),))
+    assert paths(view) == [b"/", b"/a"]
+    found = view.entry(b"/a")
+    assert found is not None
+    assert (found.uid, found.mtime, found.xattrs) == (0, 5 * 10**9, ())
+
+
+def test_empty_attribute_is_none(tmp_path: Path) -> None:
+    """pax(1p): an empty value says that what it names is not said; Go's reader takes it so too."""
+    headers = {"SCHILY.xattr.user.empty": "", "SCHILY.xattr.user.full": "1"}
+    found = tree(tmp_path, [member("a", pax_headers=headers)]).entry(b"/a")
+    assert found is not None
+    assert found.xattrs == ((b"user.full", b"1"),)
+
+
 def test_same_name_twice_the_last_wins(tmp_path: Path) -> None:
     assert content(tree(tmp_path, [member("a", b"1"), member("a", b"2")]), b"/a") == b"2"
 
