@@ -7,7 +7,7 @@ from tests.layers import layer, member
 from tracestrip.image.image import Image, LayerArchive
 from tracestrip.image.platform import Platform
 from tracestrip.image.reference import parse_reference
-from tracestrip.image.room import Room
+from tracestrip.image.room import DEFAULT_LIMIT, Room
 from tracestrip.image.transports import read_image
 from tracestrip.rootfs.archive_tree import ArchiveTree
 
@@ -22,8 +22,8 @@ def skopeo(*arguments: object) -> str:
     return run("skopeo", "--insecure-policy", *arguments)
 
 
-def read(reference: str, place: Path, platform: Platform | None = None) -> Image:
-    return read_image(parse_reference(reference), platform, Room(place))
+def read(reference: str, place: Path, platform: Platform | None = None, limit: int = DEFAULT_LIMIT) -> Image:
+    return read_image(parse_reference(reference), platform, Room(place, limit))
 
 
 def three_layers(place: Path) -> list[LayerArchive]:

@@ -38,6 +38,10 @@ class Layout:
         (self.place / "blobs" / "sha256" / digest).write_bytes(data)
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data), **more}
 
+    def path(self, descriptor: Document) -> Path:
+        """The file of the blob that *descriptor* points at."""
+        return self.place / "blobs" / str(descriptor["digest"]).replace(":", "/")
+
     def image(
         self, *archives: bytes, compress: tuple[str, Compress] = ("", bytes), config: Document | None = None, **manifest: object
     ) -> Document:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command, fails
+from tests.formats import read
 from tests.hostile import Strip
 from tests.layers import docker_archive, layer, member
 from tests.layouts import CONFIG, INDEX, LAYER, MANIFEST, Layout, layer_bytes, zipped
@@ -22,10 +23,7 @@ from tracestrip.errors import ImageError
 from tracestrip.image.blob import whole
 from tracestrip.image.image import LayerArchive
 from tracestrip.image.platform import host_architecture
-from tracestrip.image.reference import parse_reference
-from tracestrip.image.room import Room
 from tracestrip.image.tar_members import tar_members
-from tracestrip.image.transports import read_image
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def published(made: Layout, manifest: dict[str, Any]) -> str:
 def test_wrong_layer_digest(strip: Strip, tmp_path: Path) -> None:
     made, manifest = layout(tmp_path)
     digest = manifest["layers"][0]["digest"]
-    blob = made.place / "blobs" / digest.replace(":", "/")
+    blob = made.path(manifest["layers"][0])
     content = bytearray(blob.read_bytes())
     content[600] ^= 1
     blob.write_bytes(content)
@@ -67,8 +65,8 @@ def test_wrong_digest_of_a_document(strip: Strip, tmp_path: Path, name: str) -> 
     made, manifest = layout(tmp_path)
     reference = published(made, manifest)
     (entry,) = json.loads((made.place / "index.json").read_text())["manifests"]
-    digest = (manifest["config"] if name == "config" else entry)["digest"]
-    blob = made.place / "blobs" / digest.replace(":", "/")
+    descriptor = manifest["config"] if name == "config" else entry
+    digest, blob = descriptor["digest"], made.path(descriptor)
     blob.write_bytes(blob.read_bytes().replace(b"linux", b"Linux").replace(b'2, "media', b'1, "media'))
     fails(strip.reference(reference), 3, name, digest, "damaged")
 
@@ -109,27 +107,27 @@ def test_unknown_media_types(strip: Strip, tmp_path: Path) -> None:
 @contextmanager
 def refused(words: str, place: Path, limit: int = 1 << 30) -> Iterator[Callable[[str], object]]:
     with pytest.raises(ImageError, match=words):
-        yield lambda reference: read_image(parse_reference(reference), None, Room(place, limit))
+        yield lambda reference: read(reference, place, limit=limit)
 
 
 def test_type_that_differs_from_the_descriptors(tmp_path: Path) -> None:
     made, manifest = layout(tmp_path, mediaType="application/vnd.docker.distribution.manifest.v2+json")
-    with refused("says of itself", tmp_path) as read:
-        read(published(made, manifest))
+    with refused("says of itself", tmp_path) as reading:
+        reading(published(made, manifest))
 
 
 def test_numbers_of_layers_differ(tmp_path: Path) -> None:
     made, manifest = layout(tmp_path)
     manifest["layers"] *= 2
-    with refused("the config has 1 layers, the manifest 2", tmp_path) as read:
-        read(published(made, manifest))
+    with refused("the config has 1 layers, the manifest 2", tmp_path) as reading:
+        reading(published(made, manifest))
 
 
 def test_layout_of_another_version(tmp_path: Path) -> None:
     made, manifest = layout(tmp_path)
     (made.place / "oci-layout").write_text('{"imageLayoutVersion": "2.0.0"}')
-    with refused("version '2.0.0'", tmp_path) as read:
-        read(published(made, manifest))
+    with refused("version '2.0.0'", tmp_path) as reading:
+        reading(published(made, manifest))
 
 
 def test_indexes_without_end(tmp_path: Path) -> None:
@@ -138,8 +136,8 @@ def test_indexes_without_end(tmp_path: Path) -> None:
     for _ in range(20):
         inner = made.blob({"schemaVersion": 2, "manifests": [inner]}, INDEX)
     made.index(v1=inner)
-    with refused("indexes of indexes", tmp_path) as read:
-        read(f"oci:{made.place}")
+    with refused("indexes of indexes", tmp_path) as reading:
+        reading(f"oci:{made.place}")
 
 
 def test_compressed_bytes_of_another_digest(tmp_path: Path) -> None:
@@ -147,30 +145,28 @@ def test_compressed_bytes_of_another_digest(tmp_path: Path) -> None:
     changes: tuple[Callable[[bytes], bytes], ...] = (lambda data: data + bytes(100), lambda data: data[:4] + b"abcd" + data[8:])
     for number, change in enumerate(changes):
         made, manifest = layout(tmp_path / str(number))
-        plain = (made.place / "blobs" / manifest["layers"][0]["digest"].replace(":", "/")).read_bytes()
+        plain = made.path(manifest["layers"][0]).read_bytes()
         described = made.blob(zipped(plain), LAYER + "+gzip")
         other = made.blob(change(zipped(plain)), LAYER + "+gzip")
-        (made.place / "blobs" / other["digest"].replace(":", "/")).rename(
-            made.place / "blobs" / described["digest"].replace(":", "/")
-        )
+        made.path(other).rename(made.path(described))
         manifest["layers"] = [{**described, "size": other["size"]}]
-        with refused(f"{described['digest']}: its bytes have the digest {other['digest']}", tmp_path) as read:
-            read(published(made, manifest))
+        with refused(f"{described['digest']}: its bytes have the digest {other['digest']}", tmp_path) as reading:
+            reading(published(made, manifest))
 
 
 def test_plain_layers_count_too(tmp_path: Path) -> None:
     made, manifest = layout(tmp_path)
-    with refused("more than 1000 bytes unpacked", tmp_path, 1000) as read:
-        read(published(made, manifest))
+    with refused("more than 1000 bytes unpacked", tmp_path, 1000) as reading:
+        reading(published(made, manifest))
 
 
 def test_zstd_that_starts_with_a_skippable_frame(tmp_path: Path) -> None:
     """RFC 8878, 3.1.2; estargz and zstd:chunked have them."""
     made, manifest = layout(tmp_path)
-    plain = (made.place / "blobs" / manifest["layers"][0]["digest"].replace(":", "/")).read_bytes()
+    plain = made.path(manifest["layers"][0]).read_bytes()
     skipped = (0x184D2A53).to_bytes(4, "little") + (5).to_bytes(4, "little") + b"trash"
     manifest["layers"] = [made.blob(skipped + compressed(plain), LAYER + "+zstd")]
-    (part,) = read_image(parse_reference(published(made, manifest)), None, Room(tmp_path)).layers
+    (part,) = read(published(made, manifest), tmp_path).layers
     assert isinstance(part, LayerArchive)
     assert part.diff_id == f"sha256:{hashlib.sha256(plain).hexdigest()}"
 
@@ -187,8 +183,8 @@ def test_members_that_link_in_a_circle(tmp_path: Path, kind: bytes) -> None:
             header = tarfile.TarInfo(name)
             header.type, header.linkname = kind, target
             archive.addfile(header)
-    with refused("no manifest.json", tmp_path) as read:
-        read(f"docker-archive:{file}")
+    with refused("no manifest.json", tmp_path) as reading:
+        reading(f"docker-archive:{file}")
 
 
 def test_old_layers_that_are_each_others_parents(tmp_path: Path) -> None:
@@ -204,8 +200,8 @@ def test_old_layers_that_are_each_others_parents(tmp_path: Path) -> None:
             archive.addfile(header, io.BytesIO(content))
         for name in ("x", "y"):
             archive.add(part.file, f"{name}/layer.tar")
-    with refused("circle", tmp_path) as read:
-        read(f"docker-archive:{file}:a:1")
+    with refused("circle", tmp_path) as reading:
+        reading(f"docker-archive:{file}:a:1")
 
 
 @pytest.mark.parametrize(

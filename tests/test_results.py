@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.bench.image import memory_directory
 from tests.conftest import Command
 from tests.formats import read, run
 from tests.layouts import Layout
@@ -127,11 +128,8 @@ with whole_directory(Path({str(tmp_path)!r})) as write:
     assert (tmp_path / "a" / "b").read_bytes() == b"content"
 
 
-def test_layout_in_an_empty_mount_point(tmp_path: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
-    try:
-        with whole_directory(tmp_path) as write:
+def test_layout_in_an_empty_mount_point() -> None:
+    with memory_directory() as place:
+        with whole_directory(place) as write:
             write("a/b", [b"content"])
-        assert (tmp_path / "a" / "b").read_bytes() == b"content"
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        assert (place / "a" / "b").read_bytes() == b"content"
