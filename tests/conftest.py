@@ -11,6 +11,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.bench.observer import fixture_archive
 from tests.images import image_archive
 from tests.measured import measured
 from tracestrip.image.directory import read_directory
@@ -69,12 +70,7 @@ def engine() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="session")
 def archive() -> Callable[[str], Path]:
     """The docker-archive of a fixture image."""
-
-    def build(name: str) -> Path:
-        finished = subprocess.run([TOP / "fixtures" / "build", name], stdout=subprocess.PIPE, text=True, check=True)
-        return Path(finished.stdout.strip())
-
-    return build
+    return fixture_archive
 
 
 @pytest.fixture(scope="session")

@@ -62,13 +62,12 @@ def layer_archive(blob: Blob, diff_id: str | None, room: Room, called: str, dige
         if _decompressor(blob) is None:
             room.take(blob.size, called)
             archive = blob
+            if compressed is not None and digest == diff_id:
+                compressed = plain
             for chunk in blob.chunks():
                 plain.update(chunk)
-            if compressed is not None and digest != diff_id:
-                for chunk in blob.chunks():
+                if compressed is not None and compressed is not plain:
                     compressed.update(chunk)
-            elif compressed is not None:
-                compressed = plain
         else:
             unpacked = room.file()
             with unpacked.open("wb") as output:
