@@ -7,6 +7,7 @@ Out of scope: ptrace(2), which `tracer.py` takes from python-ptrace.
 import ctypes
 import errno
 import os
+import signal
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -22,9 +23,12 @@ MS_NODEV = 0x4
 MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
+MS_NOATIME = 0x400
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_SLAVE = 0x80000
+MS_STRICTATIME = 0x1000000
+MOUNT_ATTR_RDONLY = 0x1
 MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
@@ -38,11 +42,20 @@ RESOLVE_IN_ROOT = 0x10
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+_SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}[os.uname().machine]
 _SYS_OPENAT2 = 437
 _SYS_PIDFD_GETFD = 438
+_SYS_MOUNT_SETATTR = 442
 _SECCOMP_SET_MODE_FILTER = 1
+_SPEC_ALLOW = 1 << 2
 _NEW_LISTENER = 1 << 3
 _WAIT_KILLABLE_RECV = 1 << 5
+_DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel, with SIG_DFL
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 _SFD_CLOEXEC = 0o2000000
 _SFD_NONBLOCK = 0o4000
 
@@ -83,6 +96,13 @@ def unmount(target: bytes, flags: int = 0) -> None:
     _checked(_libc.umount2(target, flags), target)
 
 
+def set_mount_attributes(target: bytes, attributes: int) -> None:
+    """mount_setattr(2) (Linux 5.12): set MOUNT_ATTR_* *attributes* on the mount at *target* and on those below it."""
+    argument = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    result = _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, target, _AT_RECURSIVE, argument, ctypes.c_size_t(len(argument)))
+    _checked(result, target)
+
+
 def pivot_root(new_root: bytes, put_old: bytes) -> None:
     """pivot_root(2); with "." for both, the old root is stacked on the new and can be unmounted from ".."."""
     _checked(_libc.syscall(_SYS_PIVOT_ROOT, new_root, put_old), new_root)
@@ -105,17 +125,40 @@ def set_capabilities(permitted: int) -> None:
     _checked(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
 
 
-def install_seccomp_listener(program: bytes) -> int:
-    """seccomp(2) with *program*, an array of `struct sock_filter`; the descriptor of its notifications (Linux 5.5).
+def install_seccomp_filter(program: bytes) -> None:
+    """seccomp(2) with *program*, an array of `struct sock_filter`, for this process and all that descend from it.
 
-    Needs CAP_SYS_ADMIN: no_new_privs stays off. Once a notification is taken, only a fatal signal interrupts the call that
-    waits for its answer; before Linux 5.19 any signal does, and the call is made and told of again.
+    Needs CAP_SYS_ADMIN: no_new_privs stays off.
     """
-    argument = ctypes.byref(_SockFilterProgram(len(program) // 8, program))
-    result = _libc.syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER | _WAIT_KILLABLE_RECV, argument)
+    _checked(_seccomp(_SPEC_ALLOW, program))
+
+
+def install_seccomp_listener(program: bytes) -> int:
+    """As `install_seccomp_filter`; the descriptor of the filter's notifications (Linux 5.5).
+
+    Once a notification is taken, only a fatal signal interrupts the call that waits for its answer; before Linux 5.19 any
+    signal does, and the call is made and told of again.
+    """
+    result = _seccomp(_SPEC_ALLOW | _NEW_LISTENER | _WAIT_KILLABLE_RECV, program)
     if result == -1 and ctypes.get_errno() == errno.EINVAL:
-        result = _libc.syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, argument)
+        result = _seccomp(_SPEC_ALLOW | _NEW_LISTENER, program)
     return _checked(result)
+
+
+def _seccomp(flags: int, program: bytes) -> int:
+    argument = ctypes.byref(_SockFilterProgram(len(program) // 8, program))
+    return int(_libc.syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, argument))
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    """bpf(2): a new descriptor, or 0, by *command*."""
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _checked(_libc.syscall(_SYS_BPF, command, buffer, len(attributes)))
+
+
+def leave_session_keyring() -> None:
+    """keyctl(2): a new, empty session keyring for this process and all that descend from it."""
+    _checked(_libc.syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None))
 
 
 def take_descriptor(pid: int, number: int) -> int:
@@ -125,6 +168,13 @@ def take_descriptor(pid: int, number: int) -> int:
         return _checked(_libc.syscall(_SYS_PIDFD_GETFD, process, number, 0))
     finally:
         os.close(process)
+
+
+def reset_signals() -> None:
+    """rt_sigaction(2): the default action for all signals, those that C libraries keep to themselves included."""
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            _checked(_libc.syscall(_SYS_RT_SIGACTION, number, _DEFAULT_ACTION, None, ctypes.c_size_t(8)))
 
 
 def signal_descriptor(signal_number: int) -> int:

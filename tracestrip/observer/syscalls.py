@@ -126,8 +126,9 @@ SOCKETCALL = {2: "bind", 3: "connect", 11: "sendto", 16: "sendmsg", 20: "sendmms
 PTRACE_BEGINNINGS = (0, 16, 0x4206)
 """PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE: the requests that make a tracer of somebody."""
 
-IO_URING_SETUP = 425
-"""The same number on every architecture; what a ring opens is seen by neither ptrace nor seccomp."""
+IO_URING = (425, 426, 427)
+"""Setup, enter and register, the same numbers on every architecture; what a ring opens is seen by neither ptrace nor
+seccomp."""
 
 
 @dataclass(frozen=True, slots=True)
