@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tracestrip.errors import EnvironmentLack
+from tracestrip.observer.cgroups import remove_cgroups
 
 _PREFIX = "tracestrip-"
 
@@ -19,16 +20,26 @@ def scratch_directory() -> Iterator[Path]:
     place = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there
     try:
         _clear_abandoned(place)
-        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        path, lock = _made(place)
     except OSError as error:
         raise EnvironmentLack(f"{place}: no temporary directory can be made: {error.strerror}: set TMPDIR") from error
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
     finally:
         _remove(path)
         os.close(lock)
+
+
+def _made(place: Path) -> tuple[Path, int]:
+    """A new directory and its lock. Before it is locked, another run may take it for an abandoned one."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        with suppress(FileNotFoundError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                return path, lock
+            os.close(lock)
 
 
 def _clear_abandoned(place: Path) -> None:
@@ -46,5 +57,10 @@ def _clear_abandoned(place: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """rm(1), since an image may have directories deeper than Python's recursion and than PATH_MAX."""
+    """The sandboxes' control groups first.
+
+    rm(1), since an image may have directories deeper than Python's recursion and than PATH_MAX.
+    """
+    for sandbox in filter(Path.is_dir, path.iterdir()):
+        remove_cgroups(sandbox)
     subprocess.run(["rm", "-rf", "--one-file-system", "--", path], stderr=subprocess.DEVNULL, check=False)

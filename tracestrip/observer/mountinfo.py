@@ -1,6 +1,7 @@
-"""Where a file lies in the sandbox that a process sees through mounts of its own: proc_pid_mountinfo(5).
+"""The mounts that a process sees: proc_pid_mountinfo(5).
 
-A target with a user namespace can bind a directory to another place; the image has the file at its first place only.
+A target with a mount namespace of its own can bind a directory to another place; the image has the file at its first place
+only: `origin`.
 """
 
 import os
@@ -17,6 +18,10 @@ class Mount(NamedTuple):
     root: bytes
     """The directory of the file system that is mounted."""
     point: bytes
+    kind: bytes
+    """Type of the file system."""
+    options: bytes
+    """Those of the file system, not of the mount."""
 
 
 def origin(name: bytes, descriptor: int, pid: int, init: int) -> bytes:
@@ -25,12 +30,12 @@ def origin(name: bytes, descriptor: int, pid: int, init: int) -> bytes:
     It is *name* itself where *init* has no such file system, or where the mount can't be told. Raises OSError.
     """
     identity = _mount_of(descriptor)
-    seen = next((mount for mount in _mounts(pid) if mount.identity == identity), None)
+    seen = next((mount for mount in mounts(pid) if mount.identity == identity), None)
     rest = seen and _below(name, seen.point)
     if seen is None or rest is None:
         return name
     inner = _join(seen.root, rest)
-    at_home = [mount for mount in _mounts(init) if mount.device == seen.device and _below(inner, mount.root) is not None]
+    at_home = [mount for mount in mounts(init) if mount.device == seen.device and _below(inner, mount.root) is not None]
     if not at_home:
         return name
     home = max(at_home, key=lambda mount: len(mount.root))
@@ -43,10 +48,14 @@ def _mount_of(descriptor: int) -> int:
     return int(fields[b"mnt_id"])
 
 
-def _mounts(pid: int) -> list[Mount]:
+def mounts(pid: int | str) -> list[Mount]:
+    """Those of process *pid*, or of "self". Raises OSError when it is gone."""
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
         rows = [line.split() for line in file]
-    return [Mount(int(row[0]), row[2], _unescaped(row[3]), _unescaped(row[4])) for row in rows]
+    return [
+        Mount(int(row[0]), row[2], _unescaped(row[3]), _unescaped(row[4]), row[row.index(b"-", 6) + 1], row[-1])
+        for row in rows
+    ]
 
 
 def _unescaped(field: bytes) -> bytes:
