@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import docker
@@ -16,7 +16,7 @@ from tests.images import image_archive
 from tests.measured import measured
 from tracestrip.image.directory import read_directory
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job
+from tracestrip.observer.job import Job
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -98,6 +98,13 @@ def host_job(tmp_path: Path) -> Job:
 @pytest.fixture
 def sandbox(host_job: Job) -> Iterator[Sandbox]:
     with Sandbox(host_job) as running:
+        yield running
+
+
+@pytest.fixture
+def unconfined(host_job: Job) -> Iterator[Sandbox]:
+    """A sandbox without Docker's seccomp rules, so that a target may have namespaces and mounts of its own."""
+    with Sandbox(replace(host_job, confined=False)) as running:
         yield running
 
 

@@ -13,7 +13,8 @@ import pytest
 from tests.observing import Compile
 from tests.strace import names_used
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job, Observation
+from tracestrip.observer.job import Job
+from tracestrip.observer.wire import Observation
 
 SCRIPTS = Path(__file__).parent / "scripts"
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import TOP, Command
 from tests.observing import Compile, kinds, observed, resolved
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job
+from tracestrip.observer.job import Job
 
 
 def test_paths_are_what_the_process_means(sandbox: Sandbox, compiled: Compile, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_unix_sockets_by_every_call(flags: tuple[str, ...], sandbox: Sandbox, co
     assert kinds(observation, tmp_path / "here/old") >= {"created"}
 
 
-def test_mounts_of_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_mounts_of_its_own(unconfined: Sandbox, tmp_path: Path) -> None:
     """A target with a user namespace binds a directory to another place: the file's place in the image counts."""
     for name in ("from/file", "from/deep/file", "to/none", "jail/none"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def test_mounts_of_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
         f"mount -t tmpfs none {tmp_path}/jail && mkdir {tmp_path}/jail/usr && mount --rbind /usr {tmp_path}/jail/usr && "
         f"cat {tmp_path}/jail/usr/lib/os-release"
     )
-    observation = observed(sandbox, "/usr/bin/unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", script)
+    observation = observed(unconfined, "/usr/bin/unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", script)
     wanted = {os.fsencode(tmp_path / "from/file"), os.fsencode(tmp_path / "from/deep/file"), b"/usr/lib/os-release"}
     assert not wanted - resolved(observation)
 

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import TOP, Command
 from tests.observing import Compile, kinds, observed, resolved
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job
+from tracestrip.observer.job import Job
 
 
 def test_dynamic_program_and_what_the_kernel_opens(sandbox: Sandbox) -> None:
@@ -132,13 +132,13 @@ def test_signals_arrive_as_they_were_sent(sandbox: Sandbox, compiled: Compile) -
     assert "opened" in kinds(observed(sandbox, compiled("signals"), "/etc/passwd"), "/etc/passwd")
 
 
-def test_threads_with_directories_of_their_own(sandbox: Sandbox, compiled: Compile, tmp_path: Path) -> None:
+def test_threads_with_directories_of_their_own(unconfined: Sandbox, compiled: Compile, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     files = [tmp_path / "file", tmp_path / "own/file", tmp_path / "own/linked"]
     for file in files:
         file.touch()
     (tmp_path / "own/link").symlink_to("/linked")
-    observation = observed(sandbox, compiled("thread-views", "-pthread"), tmp_path)
+    observation = observed(unconfined, compiled("thread-views", "-pthread"), tmp_path)
     assert {os.fsencode(file) for file in files} <= resolved(observation)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.observing import Compile, observed
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job
+from tracestrip.observer.job import Job
 
 
 def test_nothing_of_the_sandbox_reaches_the_host(sandbox: Sandbox, tmp_path: Path) -> None:

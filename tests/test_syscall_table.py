@@ -101,11 +101,11 @@ def call_of_each(architecture: int) -> tuple[str, dict[bytes, str]]:
 
 
 @pytest.mark.parametrize(("architecture", "flags"), [(AUDIT_ARCH_X86_64, []), (AUDIT_ARCH_I386, ["-m32"])])
-def test_each_call_of_the_table_is_told(architecture: int, flags: list[str], sandbox: Sandbox, tmp_path: Path) -> None:
+def test_each_call_of_the_table_is_told(architecture: int, flags: list[str], unconfined: Sandbox, tmp_path: Path) -> None:
     text, expected = call_of_each(architecture)
     (tmp_path / "each.c").write_text(text)
     program = tmp_path / "each"
     subprocess.run(["gcc", "-D_GNU_SOURCE", "-w", "-o", program, tmp_path / "each.c", *flags], check=True)
-    seen = {use.path: use.kind for use in observed(sandbox, program).uses if use.path.startswith(b"/nowhere/")}
+    seen = {use.path: use.kind for use in observed(unconfined, program).uses if use.path.startswith(b"/nowhere/")}
     assert len(expected) > 80
     assert seen == expected

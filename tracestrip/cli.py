@@ -12,15 +12,17 @@ from typing import NoReturn
 import click
 
 from tracestrip import __version__, pipeline
-from tracestrip.errors import EnvironmentLack, Interrupted, TracestripError
+from tracestrip.errors import EnvironmentLack, Interrupted, TracestripError, UsageError
 from tracestrip.exercise.plan import Plan
 from tracestrip.image.room import DEFAULT_LIMIT
+from tracestrip.mount_options import parse_mount, parse_tmpfs
+from tracestrip.observer import capabilities
 from tracestrip.report.terminal import Progress, print_table
+from tracestrip.surroundings import Surroundings
 
 _OUTPUT_SHOWN = 4096
-_LONGEST_HOSTNAME = 64  # sethostname(2)
 
-_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)")
+_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)B?")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -30,6 +32,13 @@ def size(text: str) -> int:
     if match is None:
         raise click.BadParameter(f"{text!r} is no size: write a number with K, M, G or T")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _capabilities(add: tuple[str, ...], drop: tuple[str, ...]) -> int:
+    try:
+        return capabilities.chosen(add, drop)
+    except ValueError as unknown:
+        raise UsageError(f"{unknown} is no capability: write a name of capabilities(7), as NET_ADMIN, or ALL") from unknown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,6 +73,18 @@ def commands() -> None:
 @click.option("--user", metavar="USER[:GROUP]", help="Run as this user; default: the image's.")
 @click.option("--workdir", metavar="DIR", help="Run in this directory; default: the image's.")
 @click.option("--hostname", metavar="NAME", help="Host name in the sandbox.")
+@click.option("--network", type=click.Choice(["sandbox", "none", "host"]), default="sandbox", show_default=True,
+              help="A private one that the probes share, one that nothing shares, or this machine's.")
+@click.option("--mount", "mounts", multiple=True, metavar="type=bind,src=PATH,dst=PATH[,ro]",
+              help="Show a file or directory of the host inside.")
+@click.option("--tmpfs", "tmpfs", multiple=True, metavar="PATH[:OPTIONS]", help="An empty file system in memory.")
+@click.option("--shm-size", type=size, default="64M", show_default=True, metavar="SIZE", help="Of /dev/shm.")
+@click.option("--cap-add", multiple=True, metavar="NAME", help="Give the target a capability more; ALL: all.")
+@click.option("--cap-drop", multiple=True, metavar="NAME", help="Give the target a capability less; ALL: none.")
+@click.option("--security-opt", type=click.Choice(["seccomp=default", "seccomp=unconfined"]), default="seccomp=default",
+              show_default=True, help="Whether Docker's seccomp rules are in force.")
+@click.option("--memory", type=size, metavar="SIZE", help="The most memory that the target may have.")
+@click.option("--pids-limit", type=click.IntRange(min=-1), metavar="N", help="The most processes and threads.")
 @click.option("--platform", metavar="OS/ARCH", help="Which image of an index for several; default: this machine's.")
 @click.option("--max-image-size", type=size, default=str(DEFAULT_LIMIT), metavar="SIZE",
               help="The most that IMAGE may unpack to, as 500M or 2G; default: 64G.")
@@ -72,8 +93,9 @@ def run(
     image: str, command: str | None, probes: tuple[str, ...], inside: tuple[str, ...], ready: str | None,
     wait: float | None, probe_timeout: float, stop_timeout: float, tag: str | None, output: str | None, force: bool,
     report: Path | None, form: str, include: tuple[str, ...], exclude: tuple[str, ...], keep: str,
-    environment: tuple[str, ...], user: str | None, workdir: str | None, hostname: str | None,
-    platform: str | None, max_image_size: int,
+    environment: tuple[str, ...], user: str | None, workdir: str | None, hostname: str | None, network: str,
+    mounts: tuple[str, ...], tmpfs: tuple[str, ...], shm_size: int, cap_add: tuple[str, ...], cap_drop: tuple[str, ...],
+    security_opt: str, memory: int | None, pids_limit: int | None, platform: str | None, max_image_size: int,
 ) -> None:  # fmt: skip
     """Run IMAGE's command, watch which files it uses while the probes exercise it, and write an image of exactly those.
 
@@ -82,10 +104,20 @@ def run(
     for pair in environment:
         if "=" not in pair.lstrip("="):
             raise click.UsageError(f"--env {pair}: write NAME=VALUE")
-    if workdir is not None and not workdir.startswith("/"):
-        raise click.UsageError(f"--workdir {workdir}: write an absolute path of the image")
-    if hostname is not None and len(hostname.encode()) > _LONGEST_HOSTNAME:
-        raise click.UsageError(f"--hostname {hostname}: write at most {_LONGEST_HOSTNAME} bytes")
+    surroundings = Surroundings(
+        environment=environment,
+        user=user,
+        workdir=workdir,
+        hostname=hostname,
+        network=network,
+        binds=tuple(map(parse_mount, mounts)),
+        tmpfs=tuple(map(parse_tmpfs, tmpfs)),
+        shm_size=shm_size,
+        capabilities=_capabilities(cap_add, cap_drop),
+        confined=security_opt != "seccomp=unconfined",
+        memory=memory,
+        pids=pids_limit if pids_limit and pids_limit > 0 else None,
+    )
     request = pipeline.Request(
         image=image,
         command=command,
@@ -94,10 +126,7 @@ def run(
         output=output,
         force=force,
         report=report,
-        environment=environment,
-        user=user,
-        workdir=workdir,
-        hostname=hostname,
+        surroundings=surroundings,
         include=include,
         exclude=exclude,
         opened_only=keep == "opened",

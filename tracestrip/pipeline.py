@@ -5,7 +5,6 @@
 Data goes one way; each step is told in full where it lives.
 """
 
-import hashlib
 import os
 import signal
 import time
@@ -28,16 +27,16 @@ from tracestrip.keep.keepset import OPENING, KeepSet
 from tracestrip.keep.ldd import Libraries
 from tracestrip.keep.rules import exclude, include
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job, Observation, raw, text
+from tracestrip.observer.job import Job
+from tracestrip.observer.wire import Observation, raw, text
 from tracestrip.report.report import Report, Totals
-from tracestrip.rootfs.accounts import find_account
 from tracestrip.rootfs.archive_tree import ArchiveTree
 from tracestrip.rootfs.directory_tree import DirectoryTree
 from tracestrip.rootfs.extract import extract
 from tracestrip.rootfs.pack import pack
-from tracestrip.rootfs.submounts import submounts
 from tracestrip.rootfs.tree import Kind, Tree
 from tracestrip.scratch import scratch_directory
+from tracestrip.surroundings import Surroundings, sandbox_job
 from tracestrip.whole_file import is_stream, whole_file
 
 
@@ -52,10 +51,7 @@ class Request:
     output: str | None = None
     force: bool = False
     report: Path | None = None
-    environment: tuple[str, ...] = ()
-    user: str | None = None
-    workdir: str | None = None
-    hostname: str | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     opened_only: bool = False
@@ -73,6 +69,7 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
     platform = parse_platform(request.platform) if request.platform else None
     latest = source_date_epoch()
     request.plan.check()
+    request.surroundings.check()
     if request.report is not None:
         _check_writable(request.report, force=True)
     _check_environment()
@@ -84,13 +81,13 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
         tree = _tree(image, request.max_image_size)
         arguments = command or _own_command(image)
         roots = _root_directories(image, tree, scratch, step)
-        job = _job(request, image, tree, roots, scratch)
+        job = sandbox_job(request.surroundings, image, tree, roots, _empty(scratch / "sandbox"))
 
         step(f"running {' '.join(arguments)}")
         observation, exercised = _observe(job, list(arguments), image.config, request.plan)
 
         step("asking the image's loader for libraries")
-        keep = _choose(request, image, tree, job, observation)
+        keep = _choose(request, tree, replace(job, scratch=str(_empty(scratch / "loader"))), observation)
 
         step("writing the stripped image")
         layer = pack((kept.entry for kept in keep), scratch / "layer.tar", latest)
@@ -186,32 +183,9 @@ def _root_directories(image: Image, tree: Tree, scratch: Path, step: Callable[[s
     return (root,)
 
 
-def _job(request: Request, image: Image, tree: Tree, roots: tuple[Path, ...], scratch: Path) -> Job:
-    config = image.config
-    account = find_account(tree, config.user if request.user is None else request.user)
-    hostname = request.hostname or hashlib.sha256((image.digest or image.name).encode()).hexdigest()[:12]
-    given = dict(pair.partition("=")[::2] for pair in (*config.environment, *request.environment))
-    environment = {"HOSTNAME": hostname, "HOME": account.home or "/"} | given
-    (scratch / "sandbox").mkdir()
-    return Job(
-        layers=tuple(map(str, roots)),
-        submounts=submounts(roots[0]) if image.digest is None else (),
-        scratch=str(scratch / "sandbox"),
-        hostname=hostname,
-        environment=tuple(f"{name}={value}" for name, value in environment.items()),
-        uid=account.uid,
-        gid=account.gid,
-        groups=account.groups,
-        workdir=_workdir(request, image),
-    )
-
-
-def _workdir(request: Request, image: Image) -> str:
-    """Not below /proc, whose links to descriptors could lead out of the image (CVE-2024-21626)."""
-    workdir = os.path.normpath(os.path.join("/", request.workdir or image.config.workdir))
-    if workdir.split("/")[1] == "proc":
-        raise ImageError(f"{image.name}: the working directory {workdir} is no place in an image: set another with --workdir")
-    return workdir
+def _empty(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
 
 
 def _observe(job: Job, arguments: list[str], config: Config, plan: Plan) -> tuple[Observation, Exercised]:
@@ -219,14 +193,22 @@ def _observe(job: Job, arguments: list[str], config: Config, plan: Plan) -> tupl
         try:
             exercised = exercise(sandbox, arguments, config.exposed_ports, plan)
         except (TargetError, ExerciseError) as failure:
-            tracers = sandbox.stop(signal.SIGKILL, 0).tracers
-            if not tracers:
+            cause = _cause(sandbox, job)
+            if cause is None:
                 raise
-            raise TargetError(
-                f"{_shown(tracers[0])} traces processes with ptrace itself, which only one can: observe its work without it",
-                failure.output,
-            ) from failure
+            raise TargetError(cause, failure.output) from failure
         return sandbox.stop(_signal_number(config.stop_signal), plan.grace), exercised
+
+
+def _cause(sandbox: Sandbox, job: Job) -> str | None:
+    """What lies behind a failure of the exercise, where that is known. It ends the sandbox."""
+    if sandbox.memory_kills():
+        limit = f"its limit of {job.memory} bytes" if job.memory else "this machine's memory"
+        return f"the kernel killed a process of the target for want of memory: {limit} is too little: see --memory"
+    tracers = sandbox.stop(signal.SIGKILL, 0).tracers
+    if tracers:
+        return f"{_shown(tracers[0])} traces processes with ptrace itself, which only one can: observe its work without it"
+    return None
 
 
 def _refused_tracers(observation: Observation) -> tuple[str, ...]:
@@ -248,10 +230,10 @@ def _signal_number(name: str) -> int:
     return number if number in signal.valid_signals() else signal.SIGTERM
 
 
-def _choose(request: Request, image: Image, tree: Tree, job: Job, observation: Observation) -> KeepSet:
+def _choose(request: Request, tree: Tree, job: Job, observation: Observation) -> KeepSet:
     """What stays. The loaders answer in a fresh sandbox, which has nothing of what the run wrote."""
-    keep = KeepSet(tree)
-    keep.add_always_kept(raw(job.workdir), tuple(map(raw, image.config.volumes)))
+    keep = KeepSet(tree, tuple(map(raw, request.surroundings.mount_points())))
+    keep.add_always_kept(raw(job.workdir), tuple(map(raw, job.volumes)))
     keep.add_observation(observation, OPENING if request.opened_only else None)
     for pattern in request.include:
         include(keep, tree, raw(pattern))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracestrip.observer.client import Sandbox
-from tracestrip.observer.wire import Job
+from tracestrip.observer.job import Job
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STRACE = ("strace", "-f", "--seccomp-bpf", "-e", "trace=%file", "-o", "/dev/null")

@@ -24,7 +24,8 @@ class Reason:
     """Why a path stays."""
 
     rule: str
-    """A kind of `wire.Use`, or: always kept, directory of, symlink to, ldd of, interpreter of, included, workdir, volume."""
+    """A kind of `wire.Use`, or: always kept, directory of, symlink to, ldd of, interpreter of, included, workdir, volume,
+    mount point."""
     of: bytes | None = None
     """The path that the rule speaks of."""
     process: Process | None = None
@@ -42,8 +43,12 @@ class Kept:
 class KeepSet:
     """Grows by uses and rules; every path has its directories, and every symlink that led to it."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, mount_points: tuple[bytes, ...] = ()) -> None:
+        """*mount_points*: where the user mounts over the image."""
         self._tree = tree
+        self._mount_points = mount_points
+        ends = (walk(tree, point).entry for point in mount_points)
+        self._covered = (*RUNTIME_MOUNTS, *mount_points, *(end.path for end in ends if end is not None))
         self._kept: dict[bytes, Kept] = {}
 
     def __iter__(self) -> Iterator[Kept]:
@@ -61,6 +66,8 @@ class KeepSet:
         for path in ALWAYS_KEPT:
             self.add_path(path, Reason("always kept"))
         self.add_path(workdir, Reason("workdir"))
+        for point in self._mount_points:
+            self.add_path(point, Reason("mount point"))
         for volume in volumes:
             self.add_path(volume, Reason("volume"))
 
@@ -82,7 +89,7 @@ class KeepSet:
         for link in found.links:
             # Also where it dangles in the image: it may lead to a mount, or to what the run itself makes.
             self._add(link, Reason("symlink to", end.path if end else link.target, reason.process))
-        if end is None or _is_mounted_over(end.path):
+        if end is None or self._is_mounted_over(end.path):
             return None
         for passed in found.directories:
             self._add_directories(passed, end.path)
@@ -115,9 +122,9 @@ class KeepSet:
         # In the running sandbox a symlink, mount or rename may have led elsewhere than the image alone would.
         for path in use.links:
             link = self._tree.entry(path)
-            if link is not None and link.kind is Kind.SYMLINK and not _is_mounted_over(path):
+            if link is not None and link.kind is Kind.SYMLINK and not self._is_mounted_over(path):
                 self._add(link, Reason("symlink to", use.resolved or link.target, use.process))
-        if use.resolved is not None and not _is_mounted_over(use.resolved):
+        if use.resolved is not None and not self._is_mounted_over(use.resolved):
             entry = self._tree.entry(use.resolved)
             if entry is not None:
                 self._add(entry, reason)
@@ -137,6 +144,5 @@ class KeepSet:
             self._kept[path] = Kept(entry, [Reason("directory of", holds)])
             path = parent(path)
 
-
-def _is_mounted_over(path: bytes) -> bool:
-    return any(path.startswith(mount + b"/") for mount in RUNTIME_MOUNTS)
+    def _is_mounted_over(self, path: bytes) -> bool:
+        return any(path.startswith(point + b"/") for point in self._covered)

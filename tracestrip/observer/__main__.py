@@ -7,28 +7,22 @@ The processes: this one, the tracer, outside the sandbox's pid namespace; its ch
 children, the targets. Each dies when the one before it dies.
 """
 
-import fcntl
 import os
-import signal
 import socket
-import struct
 import sys
-import traceback
-from typing import NoReturn
 
 from ptrace import PtraceError
 
 from tracestrip.observer import linux
-from tracestrip.observer.mounts import assemble_root, enter_root
+from tracestrip.observer.cgroups import make_cgroups
+from tracestrip.observer.init import NUMBER, Ground, be_init
+from tracestrip.observer.job import Job
+from tracestrip.observer.launch import Confinement
 from tracestrip.observer.notifications import Listener
-from tracestrip.observer.reaper import Reaper
-from tracestrip.observer.seccomp import path_filter
+from tracestrip.observer.overlay import assemble_root
+from tracestrip.observer.supplied import write_supplied_files
 from tracestrip.observer.tracer import Tracer
-from tracestrip.observer.wire import Channel, Job, text
-
-_SIOCSIFFLAGS = 0x8914
-_IFF_UP = 0x1
-_NUMBER = struct.Struct("=i")
+from tracestrip.observer.wire import Channel, text
 
 
 def main(descriptor: int, parent: int) -> None:
@@ -43,10 +37,10 @@ def main(descriptor: int, parent: int) -> None:
         return
     job = Job.from_message(message)
     try:
-        root = assemble_root(job)
-        init, link = _fork_init(channel, root, job)
+        ground = _prepare(job)
+        init, link = _fork_init(channel, ground)
         tracer = Tracer(init)
-        link.send(_NUMBER.pack(init))
+        link.send(NUMBER.pack(init))
         listener = _take_listener(init, link) if job.observed else None
     except (OSError, PtraceError) as error:
         channel.send({"event": "refused", "reason": str(error)})
@@ -60,7 +54,14 @@ def main(descriptor: int, parent: int) -> None:
     })
 
 
-def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, socket.socket]:
+def _prepare(job: Job) -> Ground:
+    """What is made on the host, and goes with this process; but for files in the scratch directory, and the groups."""
+    confinement = Confinement.of(job, make_cgroups(job))
+    supplied = write_supplied_files(job)
+    return Ground(assemble_root(job), supplied, confinement)
+
+
+def _fork_init(channel: Channel, ground: Ground) -> tuple[int, socket.socket]:
     """Pid 1 of a new pid namespace, waiting to be told its own pid over the socket whose other end is returned."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     linux.unshare(linux.CLONE_NEWPID)
@@ -68,7 +69,7 @@ def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, socket.soc
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _be_init(channel, theirs, root, job)
+        be_init(channel, theirs, ground)
     theirs.close()
     linux.setns(own, linux.CLONE_NEWPID)  # threads can be started in one's own namespace only
     os.close(own)
@@ -76,60 +77,13 @@ def _fork_init(channel: Channel, root: bytes, job: Job) -> tuple[int, socket.soc
 
 
 def _take_listener(init: int, link: socket.socket) -> Listener | None:
-    """What `_install_filter` offers; None where *init* has ended before."""
-    offered = link.recv(_NUMBER.size)
+    """What pid 1 offers; None where *init* has ended before."""
+    offered = link.recv(NUMBER.size)
     if not offered:
         return None
-    listener = Listener(linux.take_descriptor(init, *_NUMBER.unpack(offered)))
+    listener = Listener(linux.take_descriptor(init, *NUMBER.unpack(offered)))
     link.send(b"taken")
     return listener
-
-
-def _install_filter(link: socket.socket) -> None:
-    """For this process and all that descend from it. Its number travels, since sendmsg(2) would wait for a listener."""
-    descriptor = linux.install_seccomp_listener(path_filter())
-    link.send(_NUMBER.pack(descriptor))
-    link.recv(5)
-    os.close(descriptor)
-
-
-def _be_init(channel: Channel, link: socket.socket, root: bytes, job: Job) -> NoReturn:
-    status = 1
-    try:
-        linux.die_with_parent()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        told = link.recv(_NUMBER.size)
-        if told:
-            _make_sandbox(channel, link, root, job, *_NUMBER.unpack(told))
-            status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def _make_sandbox(channel: Channel, link: socket.socket, root: bytes, job: Job, pid: int) -> None:
-    try:
-        linux.unshare(
-            linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWCGROUP
-        )
-        socket.sethostname(job.hostname)
-        _raise_loopback()
-        enter_root(root, job)
-        if job.observed:
-            _install_filter(link)
-    except OSError as error:
-        channel.send({"event": "refused", "reason": str(error)})
-        return
-    channel.send({"event": "sandbox", "init": pid})
-    Reaper(channel, job).run()
-
-
-def _raise_loopback() -> None:
-    """netdevice(7)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("=16sH14x", b"lo", _IFF_UP))
 
 
 if __name__ == "__main__":

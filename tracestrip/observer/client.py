@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import IO, Self
 
 from tracestrip.errors import EnvironmentLack, TargetError
-from tracestrip.observer.wire import Channel, Job, Message, Observation, Use, raw
+from tracestrip.observer.cgroups import confine_devices, memory_kills, remove_cgroups
+from tracestrip.observer.job import Job
+from tracestrip.observer.wire import Channel, Message, Observation, Use, raw
 
 _PYTHON = (sys.executable, "-I", "-S", "-c")
 """A bare interpreter: neither PYTHON* variables nor site hooks; it gets this process's search path instead."""
@@ -51,21 +53,23 @@ class Sandbox:
         self._ended: dict[int, Completed] = {}
         self._failed: dict[int, Message] = {}
         self._alive = False
+        self._scratch = Path(job.scratch)
+        self._network = job.network
+        self._memory_kills = _machine_memory_kills()
         with theirs:
             self._process = subprocess.Popen(
                 _program("tracestrip.observer", theirs.fileno(), os.getpid()),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log,
-                pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
+                pass_fds=[theirs.fileno()], start_new_session=True, cwd="/", env={},
             )  # fmt: skip
         try:
+            _confine_devices(self._scratch, self._process.pid)
             self._send(job.to_message())
             message = self._receive()
             if message["event"] == "refused":
-                raise EnvironmentLack(
-                    f"the kernel refuses the sandbox: {message['reason']}: "
-                    "run as root, outside of a container that lacks CAP_SYS_ADMIN or overlayfs"
-                )
+                raise _refused(message["reason"])
             self._init: int = message["init"]
+            self._others_ports = self._ports() if job.network == "host" else set()
         except BaseException:
             self.kill()
             raise
@@ -131,8 +135,19 @@ class Sandbox:
             pass
         return raw(message["output"])
 
+    def memory_kills(self) -> int:
+        """How many processes the kernel killed for want of memory: inside, or on the whole machine when there is no limit."""
+        return memory_kills(self._scratch) or _machine_memory_kills() - self._memory_kills
+
     def listening_ports(self) -> set[tuple[int, str]]:
-        """(port, "tcp" or "udp") of the sockets inside that wait for connections or datagrams; proc_pid_net(5)."""
+        """(port, "tcp" or "udp") of the sockets inside that wait for connections or datagrams.
+
+        In the host's network: of those that were not there before.
+        """
+        return self._ports() - self._others_ports
+
+    def _ports(self) -> set[tuple[int, str]]:
+        """proc_pid_net(5)."""
         ports = set()
         for name, state in (("tcp", b"0A"), ("tcp6", b"0A"), ("udp", b"07"), ("udp6", b"07")):
             with suppress(FileNotFoundError), open(f"/proc/{self._init}/net/{name}", "rb") as table:
@@ -145,11 +160,13 @@ class Sandbox:
     def run_beside(self, arguments: list[str], seconds: float) -> Completed:
         """Run a command of the host in the sandbox's network, with the caller's environment and working directory.
 
+        Where the sandbox has network "none" or "host", it has the host's network.
         After *seconds* it is killed, with all that it started; its status is then -9.
         """
+        network = f"/proc/{self._init}/ns/net" if self._network == "sandbox" else "/proc/self/ns/net"
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
-                _program("tracestrip.observer.join", os.getpid(), self._init, *arguments),
+                _program("tracestrip.observer.join", os.getpid(), network, *arguments),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
             try:
@@ -182,6 +199,7 @@ class Sandbox:
             time.sleep(0.001)
         self._channel.close()
         self._log.close()
+        remove_cgroups(self._scratch)
 
     def _send(self, message: Message) -> None:
         try:
@@ -209,6 +227,20 @@ class Sandbox:
         return TargetError("the observer ended unexpectedly: the target could not be traced", self._log.read())
 
 
+def _confine_devices(scratch: Path, observer: int) -> None:
+    try:
+        confine_devices(scratch, observer)
+    except OSError as error:
+        raise _refused(error.strerror or str(error)) from error
+
+
+def _refused(reason: str) -> EnvironmentLack:
+    return EnvironmentLack(
+        f"the kernel refuses the sandbox: {reason}: "
+        "run as root, outside of a container that lacks CAP_SYS_ADMIN, overlayfs or control groups"
+    )
+
+
 def _is_dying(init: int) -> bool:
     """Whether pid 1 of a sandbox whose observer is dead still takes its time to go.
 
@@ -220,3 +252,9 @@ def _is_dying(init: int) -> bool:
         return state != b"Z" and os.readlink(f"/proc/{init}/ns/pid") != os.readlink("/proc/self/ns/pid")
     except OSError:
         return False
+
+
+def _machine_memory_kills() -> int:
+    """proc_vmstat(5)."""
+    with open("/proc/vmstat", "rb") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(b"oom_kill "))

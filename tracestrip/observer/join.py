@@ -1,4 +1,4 @@
-"""Runs a command of the host in the network of the sandbox: `join.py PARENT INIT ARGUMENT...`
+"""Runs a command of the host in the network of the sandbox: `join.py PARENT NETWORK ARGUMENT...`
 
 The command sees the host's files, users and tools, and the sandbox's network. It gets a pid namespace of its own, so that
 whatever it starts ends with it: this process, which *is* the outside of that namespace, dies with its parent, and pid 1
@@ -13,13 +13,12 @@ from typing import NoReturn
 from tracestrip.observer import linux
 
 
-def main(parent: int, init: int, arguments: list[str]) -> int:
-    """Exit status of the command, as a shell gives it. *init* is the pid of the sandbox's pid 1."""
+def main(parent: int, network: str, arguments: list[str]) -> int:
+    """Exit status of the command, as a shell gives it. *network*: the namespace's file, as /proc/PID/ns/net."""
     linux.die_with_parent()
     if os.getppid() != parent:
         return 1
-    network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    linux.setns(network, linux.CLONE_NEWNET)
+    linux.setns(os.open(network, os.O_RDONLY | os.O_CLOEXEC), linux.CLONE_NEWNET)
     linux.unshare(linux.CLONE_NEWPID | linux.CLONE_NEWNS)
     wait, alive = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -66,4 +65,4 @@ def _shell_status(status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

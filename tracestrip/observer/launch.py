@@ -5,31 +5,56 @@ import json
 import os
 import resource
 import signal
-from contextlib import suppress
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import NoReturn, Self
 
 from tracestrip.observer import linux
-from tracestrip.observer.wire import Job, raw
+from tracestrip.observer.cgroups import Cgroups
+from tracestrip.observer.job import Job
+from tracestrip.observer.profile import profile_filter
+from tracestrip.observer.wire import raw
 
-# capabilities(7): chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw,
-# sys_chroot, mknod, audit_write, setfcap. Docker's default set.
-DEFAULT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 _LAST_POSSIBLE_CAPABILITY = 63
+_MOST_OPEN_FILES = 1 << 20
+_USUAL_STACK = 8 << 20
 
 
-def become_target(arguments: list[str], job: Job, output: int, failure: int) -> NoReturn:
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What holds for every command of a sandbox."""
+
+    job: Job
+    cgroups: Cgroups
+    profile: bytes | None
+    """The seccomp program of Docker's rules; None where they are not wanted."""
+
+    @classmethod
+    def of(cls, job: Job, cgroups: Cgroups) -> Self:
+        return cls(job, cgroups, profile_filter(job.capabilities) if job.confined else None)
+
+
+def become_target(arguments: list[str], confinement: Confinement, output: int, failure: int) -> NoReturn:
     """Turn this process, a fresh child of pid 1, into the target. Never returns.
 
     What fails is written to *failure*, a pipe that closes on exec, as JSON: {"errno": number, "step": text}.
     Its calls that name a file are part of the observation already; until exec only chdir and execve are made.
     """
+    job = confinement.job
     step = "prepare"
     try:
         _detach_from_caller(output, job.uid)
+        _set_limits()
+        confinement.cgroups.enter()
+        step = f"enter the working directory {job.workdir}"
+        entered = _entered(raw(job.workdir))
         step = "take the image's user"
+        if confinement.profile is not None:
+            linux.install_seccomp_filter(confinement.profile)  # while there is CAP_SYS_ADMIN
         _drop_privileges(job)
         step = f"enter the working directory {job.workdir}"
-        _enter(raw(job.workdir))
+        if not entered:
+            os.chdir(raw(job.workdir))
+        _check_directory()
         step = f"execute {arguments[0]}"
         _execute(arguments, job.environment)
     except OSError as error:
@@ -42,37 +67,58 @@ def become_target(arguments: list[str], job: Job, output: int, failure: int) -> 
 
 def _detach_from_caller(output: int, uid: int) -> None:
     os.setsid()
-    null = os.open("/dev/null", os.O_RDONLY)
+    null = os.open("/dev/null", os.O_RDWR)
     os.fchown(output, uid, -1)  # so that it can be opened again as /dev/stdout
     for target, source in ((0, null), (1, output), (2, output)):
         os.dup2(source, target)
-    for number in signal.valid_signals():
-        with suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
+    linux.reset_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _set_limits() -> None:
+    """Those of an engine's service, whatever the caller's shell set: getrlimit(2). Hard limits are not raised.
+
+    But for core files: /proc/sys/kernel/core_pattern may hand them to a program of the host.
+    """
+    for limit in (getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")):
+        _, hard = resource.getrlimit(limit)
+        soft = hard
+        if limit == resource.RLIMIT_CORE:
+            soft = 0
+        elif limit == resource.RLIMIT_STACK:
+            soft = _USUAL_STACK if hard == resource.RLIM_INFINITY else min(_USUAL_STACK, hard)
+        elif limit == resource.RLIMIT_NOFILE:
+            soft = hard = min(hard, _MOST_OPEN_FILES)
+        resource.setrlimit(limit, (soft, hard))
 
 
 def _drop_privileges(job: Job) -> None:
-    permitted = sum(1 << number for number in DEFAULT_CAPABILITIES)
     for number in range(_LAST_POSSIBLE_CAPABILITY + 1):
-        if not permitted >> number & 1:
+        if not job.capabilities >> number & 1:
             try:
                 linux.drop_bounding(number)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
                 break
-    os.setgroups(job.groups)
+    os.setgroups([job.gid, *job.groups])
     os.setresgid(job.gid, job.gid, job.gid)
     os.setresuid(job.uid, job.uid, job.uid)
     if job.uid == 0:
-        linux.set_capabilities(permitted)
+        linux.set_capabilities(job.capabilities)
 
 
-def _enter(workdir: bytes) -> None:
-    os.chdir(workdir)
+def _entered(workdir: bytes) -> bool:
+    """Whether root may enter it; if not, the user may. In this order, as runc tries."""
+    try:
+        os.chdir(workdir)
+    except PermissionError:
+        return False
+    return True
+
+
+def _check_directory() -> None:
     if not os.getcwdb().startswith(b"/"):
         raise OSError(errno.EXDEV, "the working directory lies outside the image's root")
 

@@ -1,21 +1,29 @@
-"""The sandbox's file systems: the image as an overlay, and /proc, /sys and /dev as `docker run` makes them.
+"""What pid 1 of a sandbox mounts over the image: /proc, /sys and /dev as `docker run` makes them, and what the user adds.
 
-`assemble_root` runs in the observer, `enter_root` in pid 1 of the sandbox. Everything is mounted in private mount
-namespaces: with the last process of the namespace the mounts are gone too.
+All in a private mount namespace, which goes with its last process. A name that is looked up here leads nowhere out of the
+image: the process's root is the image's by then.
 """
 
+import errno
+import glob
 import os
 import stat
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from tracestrip.observer import linux
-from tracestrip.observer.wire import Job, raw
+from tracestrip.observer.job import Bind, Job, Tmpfs
+from tracestrip.observer.wire import raw
 
-_PROC_MASKED = (
-    b"/proc/asound", b"/proc/acpi", b"/proc/kcore", b"/proc/keys", b"/proc/latency_stats", b"/proc/timer_list",
-    b"/proc/timer_stats", b"/proc/sched_debug", b"/proc/scsi", b"/sys/firmware", b"/sys/devices/virtual/powercap",
+CgroupViews = tuple[tuple[bytes, bytes, bytes], ...]
+"""`cgroups.Cgroups.views`."""
+
+_MASKED = (
+    b"/proc/asound", b"/proc/acpi", b"/proc/interrupts", b"/proc/kcore", b"/proc/keys", b"/proc/latency_stats",
+    b"/proc/timer_list", b"/proc/timer_stats", b"/proc/sched_debug", b"/proc/scsi", b"/sys/firmware",
+    b"/sys/devices/virtual/powercap", b"/sys/devices/system/cpu/cpu*/thermal_throttle",
 )  # fmt: skip
-_PROC_READ_ONLY = (b"/proc/bus", b"/proc/fs", b"/proc/irq", b"/proc/sys", b"/proc/sysrq-trigger")
+_READ_ONLY = (b"/proc/bus", b"/proc/fs", b"/proc/irq", b"/proc/sys", b"/proc/sysrq-trigger")
 """Both lists are Docker's (moby/oci/defaults.go)."""
 
 _DEVICES = ((b"null", 1, 3), (b"zero", 1, 5), (b"full", 1, 7), (b"random", 1, 8), (b"urandom", 1, 9), (b"tty", 5, 0))
@@ -26,95 +34,101 @@ _DEVICE_LINKS = (
     (b"/proc/self/fd/2", b"/dev/stderr"),
     (b"pts/ptmx", b"/dev/ptmx"),
 )
+_INERT = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
-def assemble_root(job: Job) -> bytes:
-    """Mount the image's layers under a throw-away upper layer; the path of the root on the host. Raises OSError.
+def enter_root(root: bytes, job: Job, supplied: dict[bytes, bytes], views: CgroupViews) -> None:
+    """Make *root* the root of this process and of its mount namespace, with its special file systems. Raises OSError.
 
-    The upper layer lies on a tmpfs of this mount namespace: what the run writes is nowhere once the observer is gone.
+    *supplied*: `supplied.write_supplied_files`.
     """
-    linux.unshare(linux.CLONE_NEWNS)
-    linux.mount(b"none", b"/", b"", linux.MS_REC | linux.MS_PRIVATE)
-    scratch = os.fsencode(job.scratch)
-    linux.mount(b"tmpfs", scratch, b"tmpfs", 0, b"mode=0700")
-    root = scratch + b"/root"
-    os.mkdir(root)
-    _mount_overlay(scratch + b"/image", job.layers, root)
-    for index, (inside, outside) in enumerate(job.submounts):
-        _mount_overlay(scratch + b"/submount%d" % index, (outside,), root + raw(inside))
-    return root
-
-
-def _mount_overlay(work: bytes, layers: tuple[str, ...], target: bytes) -> None:
-    """An overlay of *layers*, topmost first, writable through directories in *work*.
-
-    A directory of a layer is not renamed, as is usual for engines: else its files would have a name that no layer has.
-    The mount data must fit a page, so that the layers are named by short symlinks, relative to *work*: 500 of them (the
-    kernel's limit) take 2 KB.
-    """
-    os.mkdir(work)
-    for name in (b"/upper", b"/work"):
-        os.mkdir(work + name)
-    for index, layer in enumerate(layers):
-        os.symlink(raw(layer), work + b"/%d" % index)
-    top = os.lstat(raw(layers[0]))
-    os.chown(work + b"/upper", top.st_uid, top.st_gid)
-    os.chmod(work + b"/upper", stat.S_IMODE(top.st_mode))
-    lower = b":".join(b"%d" % index for index in range(len(layers)))
-    os.chdir(work)
-    try:
-        linux.mount(b"overlay", target, b"overlay", 0, b"lowerdir=" + lower + b",upperdir=upper,workdir=work,redirect_dir=off")
-    except OSError as error:
-        raise OSError(error.errno, f"overlayfs: {error.strerror}") from error
-    finally:
-        os.chdir("/")
-
-
-def enter_root(root: bytes, job: Job) -> None:
-    """Make *root* the root of this process and of its mount namespace, with its special file systems. Raises OSError."""
-    supplied = _supplied_files(os.path.dirname(root), job.hostname)
+    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _host_paths(job, supplied)}
     os.chdir(root)
     linux.pivot_root(b".", b".")
     _ensure_directory(b"/proc")
-    linux.mount(b"proc", b"/proc", b"proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-    for target, descriptor in supplied:
-        _bind_file(b"/proc/self/fd/%d" % descriptor, target)
-        os.close(descriptor)
+    linux.mount(b"proc", b"/proc", b"proc", _INERT)
+    _mount_sys(views)
+    _mount_dev(job)
+    for _, mount in sorted(_further_mounts(job, supplied, sources), key=lambda pair: pair[0].count(b"/")):
+        mount()
     linux.unmount(b".", linux.MNT_DETACH)
     os.chdir("/")
-    _mount_sys()
-    _mount_dev()
-    _set_network_sysctls()
+    for source in sources.values():
+        os.close(source)
+    if job.network != "host":
+        _set_network_sysctls()
     _mask()
+    _make_what_an_engine_makes()
     _make_workdir(raw(job.workdir))
 
 
-def _supplied_files(scratch: bytes, hostname: str) -> list[tuple[bytes, int]]:
-    """What an engine puts over the image's own files: (path inside, descriptor of the content)."""
-    contents = {
-        b"/etc/hostname": f"{hostname}\n",
-        b"/etc/hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{hostname}\n",
-        b"/etc/resolv.conf": "# no name server: the sandbox has a loopback interface only\n",
-    }
-    supplied = []
-    for path, content in contents.items():
-        source = scratch + b"/" + os.path.basename(path)
-        with open(source, "w") as file:
-            file.write(content)
-        os.chmod(source, 0o644)
-        supplied.append((path, os.open(source, os.O_PATH | os.O_CLOEXEC)))
-    return supplied
+def _host_paths(job: Job, supplied: dict[bytes, bytes]) -> set[bytes]:
+    return {*supplied.values(), *(raw(bind.source) for bind in job.binds)}
 
 
-def _bind_file(source: bytes, target: bytes) -> None:
-    """Symlinks of *target* lead inside the image: this process's root is the image's already."""
-    target = os.path.realpath(target)
-    if os.path.isdir(target):
+def _further_mounts(
+    job: Job, supplied: dict[bytes, bytes], sources: dict[bytes, int]
+) -> Iterator[tuple[bytes, Callable[[], None]]]:
+    """(mount point, what mounts it), for the shallower points to be mounted first."""
+    for volume in map(raw, job.volumes):
+        yield volume, lambda volume=volume: _mount_volume(volume)  # type: ignore[misc]
+    for tmpfs in job.tmpfs:
+        yield raw(tmpfs.target), lambda tmpfs=tmpfs: _mount_tmpfs(tmpfs)  # type: ignore[misc]
+    for bind in job.binds:
+        yield raw(bind.target), lambda bind=bind: _mount_bind(bind, sources[raw(bind.source)])  # type: ignore[misc]
+    taken = [os.path.normpath(raw(bind.target)) for bind in job.binds]
+    for inside, outside in supplied.items():
+        # Nothing is made in a directory of the host, nor mounted over what the user put there.
+        if inside not in taken and os.path.dirname(inside) not in taken:
+            yield inside, lambda inside=inside, outside=outside: _mount_supplied(sources[outside], inside)  # type: ignore[misc]
+
+
+def _mount_volume(volume: bytes) -> None:
+    """A mount of its own, as an engine's volume: files are neither renamed nor linked across it."""
+    directory = os.path.realpath(volume)
+    os.makedirs(directory, exist_ok=True)
+    linux.mount(directory, directory, b"", linux.MS_BIND)
+
+
+def _mount_tmpfs(tmpfs: Tmpfs) -> None:
+    """With the mode of the directory that is there, unless the user gives one, as runc does."""
+    directory = os.path.realpath(raw(tmpfs.target))
+    mode = None
+    if os.path.isdir(directory) and "mode=" not in tmpfs.options:
+        mode = stat.S_IMODE(os.stat(directory).st_mode)
+    os.makedirs(directory, exist_ok=True)
+    linux.mount(b"tmpfs", directory, b"tmpfs", tmpfs.flags, tmpfs.options.encode())
+    if mode is not None:
+        os.chmod(directory, mode)
+
+
+def _mount_bind(bind: Bind, source: int) -> None:
+    target = _bind(source, raw(bind.target), linux.MS_REC)
+    if not bind.read_only:
         return
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    if not os.path.lexists(target):
+    try:
+        linux.set_mount_attributes(target, linux.MOUNT_ATTR_RDONLY)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        linux.mount(b"none", target, b"", linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY)
+
+
+def _mount_supplied(source: int, target: bytes) -> None:
+    if not os.path.isdir(target):
+        _bind(source, target)
+
+
+def _bind(source: int, target: bytes, flags: int = 0) -> bytes:
+    """Mount the file or directory behind the descriptor *source*; where it is mounted, with symlinks resolved."""
+    target = os.path.realpath(target)
+    if stat.S_ISDIR(os.fstat(source).st_mode):
+        os.makedirs(target, exist_ok=True)
+    elif not os.path.lexists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
-    linux.mount(source, target, b"", linux.MS_BIND)
+    linux.mount(b"/proc/self/fd/%d" % source, target, b"", linux.MS_BIND | flags)
+    return target
 
 
 def _ensure_directory(path: bytes) -> None:
@@ -126,30 +140,37 @@ def _ensure_directory(path: bytes) -> None:
     os.mkdir(path, 0o755)
 
 
-def _mount_sys() -> None:
+def _mount_sys(views: CgroupViews) -> None:
     _ensure_directory(b"/sys")
-    linux.mount(
-        b"sysfs", b"/sys", b"sysfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC | linux.MS_RDONLY
-    )  # fmt: skip
+    linux.mount(b"sysfs", b"/sys", b"sysfs", _INERT | linux.MS_RDONLY)
+    place = b"/sys/fs/cgroup"
+    if not os.path.isdir(place):
+        return
+    if all(kind == b"cgroup" for _, kind, _ in views):
+        linux.mount(b"tmpfs", place, b"tmpfs", _INERT, b"mode=755")
+    for name, kind, options in views:
+        point = place + b"/" + name if name else place
+        os.makedirs(point, exist_ok=True)
+        linux.mount(kind, point, kind, _INERT | linux.MS_RDONLY, options)
 
 
-def _mount_dev() -> None:
+def _mount_dev(job: Job) -> None:
     _ensure_directory(b"/dev")
-    linux.mount(b"tmpfs", b"/dev", b"tmpfs", linux.MS_NOSUID, b"mode=755,size=65536k")
+    linux.mount(b"tmpfs", b"/dev", b"tmpfs", linux.MS_NOSUID | linux.MS_STRICTATIME, b"mode=755,size=65536k")
     unmasked = os.umask(0)
     for name, major, minor in _DEVICES:
         os.mknod(b"/dev/" + name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
     os.umask(unmasked)
-    for target, link in _DEVICE_LINKS:
+    links = (*_DEVICE_LINKS, (b"/proc/kcore", b"/dev/core")) if os.path.exists("/proc/kcore") else _DEVICE_LINKS
+    for target, link in links:
         os.symlink(target, link)
-    no_files = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-    for name, kind, flags, data in (
-        (b"/dev/pts", b"devpts", linux.MS_NOSUID | linux.MS_NOEXEC, b"newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        (b"/dev/shm", b"tmpfs", no_files, b"mode=1777,size=65536k"),
-        (b"/dev/mqueue", b"mqueue", no_files, b""),
+    for source, name, kind, flags, data in (
+        (b"devpts", b"/dev/pts", b"devpts", linux.MS_NOSUID | linux.MS_NOEXEC, b"newinstance,ptmxmode=0666,mode=0620,gid=5"),
+        (b"shm", b"/dev/shm", b"tmpfs", _INERT, b"mode=1777,size=%d" % job.shm_size),
+        (b"mqueue", b"/dev/mqueue", b"mqueue", _INERT, b""),
     ):
         os.mkdir(name)
-        linux.mount(kind, name, kind, flags, data)
+        linux.mount(source, name, kind, flags, data)
 
 
 def _set_network_sysctls() -> None:
@@ -160,17 +181,23 @@ def _set_network_sysctls() -> None:
 
 
 def _mask() -> None:
-    for path in _PROC_MASKED:
-        with suppress(FileNotFoundError):
-            if os.path.isdir(path):
-                linux.mount(b"tmpfs", path, b"tmpfs", linux.MS_RDONLY)
-            else:
-                linux.mount(b"/dev/null", path, b"", linux.MS_BIND)
-    for path in _PROC_READ_ONLY:
+    for path in _READ_ONLY:
         with suppress(FileNotFoundError):
             linux.mount(path, path, b"", linux.MS_BIND | linux.MS_REC)
-            flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC | linux.MS_RDONLY
-            linux.mount(b"none", path, b"", linux.MS_BIND | linux.MS_REMOUNT | flags)
+            linux.mount(b"none", path, b"", linux.MS_BIND | linux.MS_REMOUNT | _INERT | linux.MS_RDONLY)
+    for path in (path for pattern in _MASKED for path in glob.glob(pattern)):
+        if os.path.isdir(path):
+            linux.mount(b"tmpfs", path, b"tmpfs", linux.MS_RDONLY)
+        else:
+            linux.mount(b"/dev/null", path, b"", linux.MS_BIND)
+
+
+def _make_what_an_engine_makes() -> None:
+    """Where the image lacks them; programs ask for the first to learn where they are."""
+    with suppress(OSError):
+        os.close(os.open(b"/.dockerenv", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755))
+    with suppress(OSError):
+        os.symlink(b"/proc/mounts", b"/etc/mtab")
 
 
 def _make_workdir(workdir: bytes) -> None:

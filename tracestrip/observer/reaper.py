@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tracestrip.observer import linux
-from tracestrip.observer.launch import become_target
-from tracestrip.observer.wire import Channel, Job, Message, text
+from tracestrip.observer.launch import Confinement, become_target
+from tracestrip.observer.wire import Channel, Message, text
 
 OUTPUT_TAIL = 1 << 16
 """Bytes of a command's output that are kept: the last ones."""
@@ -45,10 +45,10 @@ class Command:
 class Reaper:
     """The event loop. Messages in: launch, output, stop. Messages out: started, failed, output, exited, empty, stopped."""
 
-    def __init__(self, channel: Channel, job: Job) -> None:
+    def __init__(self, channel: Channel, confinement: Confinement) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         self._channel = channel
-        self._job = job
+        self._confinement = confinement
         self._commands: dict[int, Command] = {}
         self._target: Command | None = None
         self._deadline: float | None = None
@@ -97,7 +97,7 @@ class Reaper:
         failure, failure_end = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            become_target(arguments, self._job, output_end, failure_end)
+            become_target(arguments, self._confinement, output_end, failure_end)
         os.close(output_end)
         os.close(failure_end)
         with open(failure, "rb") as pipe:

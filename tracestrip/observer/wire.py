@@ -6,7 +6,7 @@ File names are bytes that need not be UTF-8; JSON has text only. Each byte that 
 
 import json
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 Message = dict[str, Any]
@@ -20,46 +20,6 @@ def text(value: bytes) -> str:
 def raw(value: str) -> bytes:
     """The bytes that `text` was given."""
     return value.encode("utf-8", "surrogateescape")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """The sandbox that the observer is to make. Paths of the host are absolute."""
-
-    layers: tuple[str, ...]
-    """Directories of the image's layers, the topmost first; they become the overlay's lower directories."""
-    submounts: tuple[tuple[str, str], ...]
-    """Further file systems: (mount point inside, directory on the host), parents before children."""
-    scratch: str
-    """An empty directory on the host; the sandbox's mounts are made on it, in a mount namespace of their own."""
-    hostname: str
-    environment: tuple[str, ...]
-    """NAME=VALUE, as in an image's config."""
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    workdir: str
-    """Absolute path inside; made when it is missing."""
-    observed: bool = True
-    """Whether the files that commands use are recorded."""
-
-    def to_message(self) -> Message:
-        return asdict(self)
-
-    @classmethod
-    def from_message(cls, message: Message) -> "Job":
-        return cls(
-            layers=tuple(message["layers"]),
-            submounts=tuple((inside, outside) for inside, outside in message["submounts"]),
-            scratch=message["scratch"],
-            hostname=message["hostname"],
-            environment=tuple(message["environment"]),
-            uid=message["uid"],
-            gid=message["gid"],
-            groups=tuple(message["groups"]),
-            workdir=message["workdir"],
-            observed=message["observed"],
-        )
 
 
 OWN_PROGRAM = b"tracestrip"

@@ -21,7 +21,8 @@ class Account:
 
 def find_account(tree: Tree, user: str) -> Account:
     """*user*: name, uid, name:group or uid:gid; empty is root. Raises TargetError when the image does not know it."""
-    name, _, group = (user or "0").partition(":")
+    name, _, group = user.partition(":")
+    name = name or "0"
     users = _fields(tree, b"/etc/passwd", 7)
     groups = _fields(tree, b"/etc/group", 4)
     known = next((row for row in users if name in (row[0], row[2])), None)

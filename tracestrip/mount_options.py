@@ -1,0 +1,58 @@
+"""`--mount` and `--tmpfs`, as `docker run` takes them."""
+
+import os
+import re
+
+from tracestrip.errors import UsageError
+from tracestrip.observer import linux
+from tracestrip.observer.job import Bind, Tmpfs
+
+_SOURCE, _TARGET, _READ_ONLY = ("src", "source"), ("dst", "destination", "target"), ("ro", "readonly")
+
+_TMPFS_FLAGS = {
+    "ro": (linux.MS_RDONLY, True), "rw": (linux.MS_RDONLY, False),
+    "nosuid": (linux.MS_NOSUID, True), "suid": (linux.MS_NOSUID, False),
+    "nodev": (linux.MS_NODEV, True), "dev": (linux.MS_NODEV, False),
+    "noexec": (linux.MS_NOEXEC, True), "exec": (linux.MS_NOEXEC, False),
+    "noatime": (linux.MS_NOATIME, True), "atime": (linux.MS_NOATIME, False),
+}  # fmt: skip
+"""Name: the flag of mount(2), and whether it is set or cleared."""
+
+_TMPFS_OPTION = re.compile(r"(?:size=\d+[kmg%]?|nr_(?:blocks|inodes)=\d+[kmg]?|mode=[0-7]{1,4}|[ug]id=\d+)", re.IGNORECASE)
+
+
+def parse_mount(text: str) -> Bind:
+    """`type=bind,src=PATH,dst=PATH[,ro]`, in any order; the source may be relative. Raises UsageError."""
+    fields = dict(pair.partition("=")[::2] for pair in text.split(","))
+    source = next((fields.pop(name) for name in _SOURCE if name in fields), "")
+    target = next((fields.pop(name) for name in _TARGET if name in fields), "")
+    read_only = any(fields.pop(name) in ("", "true", "1") for name in _READ_ONLY if name in fields)
+    kind = fields.pop("type", "")
+    if kind != "bind" or not source or fields:
+        wrong = next(iter(fields), "")
+        raise UsageError(f"--mount {text}: {wrong or 'that'} is not understood: write type=bind,src=PATH,dst=PATH[,ro]")
+    return Bind(os.path.abspath(source), _mount_point(f"--mount {text}", target), read_only)
+
+
+def parse_tmpfs(text: str) -> Tmpfs:
+    """`PATH[:OPTION,…]`; without others it is rw,noexec,nosuid,nodev. Raises UsageError."""
+    target, _, options = text.partition(":")
+    flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    rest = []
+    for option in filter(None, options.split(",")):
+        if option in _TMPFS_FLAGS:
+            flag, is_set = _TMPFS_FLAGS[option]
+            flags = flags | flag if is_set else flags & ~flag
+        elif _TMPFS_OPTION.fullmatch(option):
+            rest.append(option)
+        else:
+            raise UsageError(f"--tmpfs {text}: {option} is no option of a tmpfs: write PATH:size=64m,mode=1777,exec or so")
+    return Tmpfs(_mount_point(f"--tmpfs {text}", target), flags, ",".join(rest))
+
+
+def _mount_point(option: str, target: str) -> str:
+    """Not the root, nor /proc, which the sandbox needs as it is."""
+    normal = os.path.normpath("/" + target.lstrip("/"))
+    if not target.startswith("/") or normal == "/" or normal.split("/")[1] == "proc":
+        raise UsageError(f"{option}: {target or 'nothing'} is no place to mount on: write an absolute path of the image")
+    return normal
