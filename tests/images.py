@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tracestrip.image.platform import host_architecture
@@ -28,8 +29,13 @@ def config_of(archive: Path) -> dict:
         return json.load(outer.extractfile(manifest[0]["Config"]))
 
 
-def image_archive(path: Path, program: Path, config: dict, architecture: str | None = None) -> Path:
-    """An image whose files have all that is easily lost, and a program that opens what it is told to."""
+def image_archive(
+    path: Path, program: Path, config: dict, architecture: str | None = None, prepare: Callable[[Path], None] | None = None
+) -> Path:
+    """An image whose files have all that is easily lost, and a program that opens what it is told to.
+
+    *prepare* adds to its root directory.
+    """
     root = path.with_suffix(".root")
     for directory in ("etc", "bin", "tmp", "data"):
         (root / directory).mkdir(parents=True)
@@ -45,6 +51,8 @@ def image_archive(path: Path, program: Path, config: dict, architecture: str | N
     os.setxattr(root / "data/capable", "security.capability", CAPABILITY)
     os.utime(root / "data/first", ns=(0, 1234567890_123456789))
     os.symlink("/data", root / "link")
+    if prepare is not None:
+        prepare(root)
     layer = path.with_suffix(".layer")
     subprocess.run(
         ["tar", "--xattrs", "--xattrs-include=*", "--format=posix", "--sort=name", "-C", root, "-cf", layer, "."], check=True
