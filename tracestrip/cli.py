@@ -1,7 +1,6 @@
 """The command line: parse, call the pipeline, print."""
 
 import json
-import re
 import signal
 import sys
 import traceback
@@ -17,21 +16,14 @@ from tracestrip.exercise.plan import Plan
 from tracestrip.image.room import DEFAULT_LIMIT
 from tracestrip.mount_options import parse_mount, parse_tmpfs
 from tracestrip.observer import capabilities
+from tracestrip.observer.job import DEFAULT_SHM_SIZE
 from tracestrip.report.terminal import Progress, print_table
+from tracestrip.signals import INTERRUPTS, ignore
+from tracestrip.sizes import size
 from tracestrip.surroundings import Surroundings
 
 _OUTPUT_SHOWN = 4096
 
-_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)B?")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def size(text: str) -> int:
-    """Bytes; *text* is a number with a unit of 1024, or none. Raises click.BadParameter."""
-    match = _SIZE.fullmatch(text.upper())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no size: write a number with K, M, G or T")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _capabilities(add: tuple[str, ...], drop: tuple[str, ...]) -> int:
@@ -102,7 +94,7 @@ def run(
     IMAGE is a name in the local engine, docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME], or dir:PATH.
     """
     for pair in environment:
-        if "=" not in pair.lstrip("="):
+        if not pair.partition("=")[0] or "=" not in pair:
             raise click.UsageError(f"--env {pair}: write NAME=VALUE")
     surroundings = Surroundings(
         environment=environment,
@@ -112,10 +104,10 @@ def run(
         network=network,
         binds=tuple(map(parse_mount, mounts)),
         tmpfs=tuple(map(parse_tmpfs, tmpfs)),
-        shm_size=shm_size,
+        shm_size=shm_size or DEFAULT_SHM_SIZE,
         capabilities=_capabilities(cap_add, cap_drop),
         confined=security_opt != "seccomp=unconfined",
-        memory=memory,
+        memory=memory or None,
         pids=pids_limit if pids_limit and pids_limit > 0 else None,
     )
     request = pipeline.Request(
@@ -134,7 +126,13 @@ def run(
         max_image_size=max_image_size,
     )
     with Progress() as progress:
-        finished = pipeline.run(request, progress.step)
+
+        def step(text: str) -> None:
+            if text == pipeline.CLEARING:
+                ignore()
+            progress.step(text)
+
+        finished = pipeline.run(request, step)
     if form == "json":
         click.echo(json.dumps(finished.summary(), indent=1))
     else:
@@ -143,7 +141,7 @@ def run(
 
 def main() -> NoReturn:
     """The `tracestrip` command. Ends the process with the exit code of the contract."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     try:
         commands.main(standalone_mode=False)
@@ -152,6 +150,7 @@ def main() -> NoReturn:
     except (click.ClickException, click.Abort) as error:
         _fail(error.format_message() if isinstance(error, click.ClickException) else "aborted", 2)
     except TracestripError as error:
+        ignore()
         _show_output(error.output)
         _fail(str(error), error.exit_code)
     except OSError as error:
@@ -163,8 +162,7 @@ def main() -> NoReturn:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     """The first signal unwinds everything; those that follow would only interrupt the cleaning up."""
-    for other in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(other, signal.SIG_IGN)
+    ignore()
     raise Interrupted(number)
 
 

@@ -4,6 +4,7 @@
     ├── UsageError          2   wrong usage
     ├── ImageError          3   the image is bad, or not there
     ├── TargetError         4   the target could not start, crashed, or could not be traced
+    │   └── ObserverLost    4   what observes it ended
     ├── ExerciseError       5   a probe failed on the original image, or readiness never came
     ├── EnvironmentLack     7   the environment lacks something
     └── Interrupted   130, 143  a signal ended the run
@@ -40,6 +41,10 @@ class TargetError(TracestripError):
     """The target could not start, crashed, or could not be traced."""
 
     exit_code = 4
+
+
+class ObserverLost(TargetError):  # noqa: N818 - nobody's fault is known
+    """The observer, or pid 1 of the sandbox, ended unexpectedly."""
 
 
 class ExerciseError(TracestripError):

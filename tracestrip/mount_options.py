@@ -15,10 +15,11 @@ _TMPFS_FLAGS = {
     "nodev": (linux.MS_NODEV, True), "dev": (linux.MS_NODEV, False),
     "noexec": (linux.MS_NOEXEC, True), "exec": (linux.MS_NOEXEC, False),
     "noatime": (linux.MS_NOATIME, True), "atime": (linux.MS_NOATIME, False),
+    "relatime": (linux.MS_RELATIME, True), "strictatime": (linux.MS_STRICTATIME, True), "sync": (linux.MS_SYNCHRONOUS, True),
 }  # fmt: skip
 """Name: the flag of mount(2), and whether it is set or cleared."""
 
-_TMPFS_OPTION = re.compile(r"(?:size=\d+[kmg%]?|nr_(?:blocks|inodes)=\d+[kmg]?|mode=[0-7]{1,4}|[ug]id=\d+)", re.IGNORECASE)
+_TMPFS_OPTION = re.compile(r"(?:size=\d+[kmg%]?|nr_(?:blocks|inodes)=\d+[kmg]?|mode=[0-7]{1,4}|[ug]id=\d{1,9})", re.IGNORECASE)
 
 
 def parse_mount(text: str) -> Bind:
@@ -26,12 +27,21 @@ def parse_mount(text: str) -> Bind:
     fields = dict(pair.partition("=")[::2] for pair in text.split(","))
     source = next((fields.pop(name) for name in _SOURCE if name in fields), "")
     target = next((fields.pop(name) for name in _TARGET if name in fields), "")
-    read_only = any(fields.pop(name) in ("", "true", "1") for name in _READ_ONLY if name in fields)
+    read_only = [_is_true(text, fields.pop(name)) for name in _READ_ONLY if name in fields]
     kind = fields.pop("type", "")
     if kind != "bind" or not source or fields:
         wrong = next(iter(fields), "")
         raise UsageError(f"--mount {text}: {wrong or 'that'} is not understood: write type=bind,src=PATH,dst=PATH[,ro]")
-    return Bind(os.path.abspath(source), _mount_point(f"--mount {text}", target), read_only)
+    return Bind(os.path.abspath(source), _mount_point(f"--mount {text}", target), any(read_only))
+
+
+def _is_true(option: str, value: str) -> bool:
+    """As Go's ParseBool, which Docker asks; the bare word counts as true."""
+    if value in ("", "1", "t", "T", "TRUE", "true", "True"):
+        return True
+    if value in ("0", "f", "F", "FALSE", "false", "False"):
+        return False
+    raise UsageError(f"--mount {option}: {value} is neither true nor false: write ro, or ro=false")
 
 
 def parse_tmpfs(text: str) -> Tmpfs:
@@ -51,8 +61,8 @@ def parse_tmpfs(text: str) -> Tmpfs:
 
 
 def _mount_point(option: str, target: str) -> str:
-    """Not the root, nor /proc, which the sandbox needs as it is."""
+    """Not the root, nor what the sandbox needs as it is."""
     normal = os.path.normpath("/" + target.lstrip("/"))
-    if not target.startswith("/") or normal == "/" or normal.split("/")[1] == "proc":
+    if not target.startswith("/") or normal in ("/", "/dev") or normal.split("/")[1] in ("proc", "sys"):
         raise UsageError(f"{option}: {target or 'nothing'} is no place to mount on: write an absolute path of the image")
     return normal

@@ -8,7 +8,8 @@ Data goes one way; each step is told in full where it lives.
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tracestrip.image.oci_output import check_layout
 from tracestrip.image.platform import host_platform, parse_platform
 from tracestrip.image.reference import DIRECTORY, ENGINE, OCI, Reference, parse_name, parse_reference, stripped_name
 from tracestrip.image.room import DEFAULT_LIMIT, Room
-from tracestrip.image.transports import publish, read_image
+from tracestrip.image.transports import check_engine, publish, read_image
 from tracestrip.keep.keepset import OPENING, KeepSet
 from tracestrip.keep.ldd import Libraries
 from tracestrip.keep.rules import exclude, include
@@ -37,7 +38,7 @@ from tracestrip.rootfs.pack import pack
 from tracestrip.rootfs.tree import Kind, Tree
 from tracestrip.scratch import scratch_directory
 from tracestrip.surroundings import Surroundings, sandbox_job
-from tracestrip.whole_file import is_stream, whole_file
+from tracestrip.whole_file import is_stream, take_room, whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,10 @@ class Request:
 
 
 def run(request: Request, step: Callable[[str], None]) -> Report:
-    """Strip an image to what its command uses while the plan is carried out. *step* is told what is done next."""
+    """Strip an image to what its command uses while the plan is carried out. *step* is told what is done next.
+
+    SIGINT and SIGTERM are blocked from the moment of publication until the return.
+    """
     start = time.monotonic()
     source = parse_reference(request.image)
     target = _destination(request, source)
@@ -73,6 +77,8 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
     if request.report is not None:
         _check_writable(request.report, force=True)
     _check_environment()
+    if target.transport == ENGINE and source.transport != ENGINE:
+        check_engine()
     with scratch_directory() as scratch:
         step(f"reading {request.image}")
         image = read_image(source, platform, Room(scratch, request.max_image_size))
@@ -93,13 +99,12 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
         layer = pack((kept.entry for kept in keep), scratch / "layer.tar", latest)
         made_of = origin(image.name, image.digest)
         config = image.config.stripped(layer.diff_id, command, made_of, None if latest is None else rfc3339(latest))
-        written = publish(config, layer, without_base(image.annotations) | made_of, target, scratch)
         report = Report(
             source=image,
             source_totals=_totals(source, tree),
             result=str(target),
-            result_digest=written.digest,
-            result_manifest=written.manifest_digest,
+            result_digest=_UNKNOWN_DIGEST,
+            result_manifest=_UNKNOWN_DIGEST,
             layer_digest=layer.diff_id,
             layer_bytes=layer.size,
             command=tuple(arguments),
@@ -109,10 +114,38 @@ def run(request: Request, step: Callable[[str], None]) -> Report:
             warnings=(*_refused_tracers(observation), *tree.warnings),
             seconds=time.monotonic() - start,
         )
-    if request.report is not None:
-        with whole_file(request.report) as file:
+        with _written_report(request.report, report) as write:
+            written = publish(config, layer, without_base(image.annotations) | made_of, target, scratch)
+            step(CLEARING)
+            seconds = time.monotonic() - start
+            published = replace(
+                report, result_digest=written.digest, result_manifest=written.manifest_digest, seconds=seconds
+            )  # fmt: skip
+            write(published)
+    return published
+
+
+CLEARING = "clearing up"
+"""The last step: the result is published, whatever comes."""
+_UNKNOWN_DIGEST = "sha256:" + 64 * "0"
+
+
+@contextmanager
+def _written_report(path: Path | None, draft: Report) -> Iterator[Callable[[Report], None]]:
+    """What writes the report; its room is taken before anything is published: *draft* is about as long."""
+    if path is None:
+        yield lambda _: None
+        return
+    with whole_file(path) as file:
+        take_room(file, len(draft.to_json().encode()) + 4096)
+
+        def write(report: Report) -> None:
             file.write(report.to_json().encode())
-    return report
+            file.flush()
+            if file.seekable():
+                file.truncate()
+
+        yield write
 
 
 def _destination(request: Request, source: Reference) -> Reference:
@@ -145,7 +178,8 @@ def _check_writable(path: Path, *, force: bool) -> None:
         return
     if path.exists() and not force:
         raise UsageError(f"{path}: exists already: choose another name, or replace it with --force")
-    if path.is_dir() or path.is_block_device() or not os.access(path.resolve().parent, os.W_OK):
+    directory = path.resolve().parent
+    if path.is_dir() or path.is_block_device() or not directory.is_dir() or not os.access(directory, os.W_OK):
         raise UsageError(f"{path}: cannot be written: choose a place in a directory that exists and is writable")
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tracestrip.errors import EnvironmentLack
-from tracestrip.observer.cgroups import remove_cgroups
+from tracestrip.observer.cgroups import records_in, remove_cgroups
+from tracestrip.signals import held, let_through
 
 _PREFIX = "tracestrip-"
 
@@ -17,17 +18,19 @@ _PREFIX = "tracestrip-"
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
     """An empty directory below TMPDIR (/var/tmp by default), locked while its owner lives. Raises EnvironmentLack."""
-    place = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there
-    try:
-        _clear_abandoned(place)
-        path, lock = _made(place)
-    except OSError as error:
-        raise EnvironmentLack(f"{place}: no temporary directory can be made: {error.strerror}: set TMPDIR") from error
-    try:
-        yield path
-    finally:
-        _remove(path)
-        os.close(lock)
+    place = Path(os.environ.get("TMPDIR") or "/var/tmp").absolute()  # noqa: S108 - mkdtemp makes a private directory there
+    with held() as before:
+        try:
+            _clear_abandoned(place)
+            path, lock = _made(place)
+        except OSError as error:
+            raise EnvironmentLack(f"{place}: no temporary directory can be made: {error.strerror}: set TMPDIR") from error
+        try:
+            with let_through(before):
+                yield path
+        finally:
+            _remove(path)
+            os.close(lock)
 
 
 def _made(place: Path) -> tuple[Path, int]:
@@ -61,6 +64,6 @@ def _remove(path: Path) -> None:
 
     rm(1), since an image may have directories deeper than Python's recursion and than PATH_MAX.
     """
-    for sandbox in filter(Path.is_dir, path.iterdir()):
-        remove_cgroups(sandbox)
+    for record in records_in(path):
+        remove_cgroups(record)
     subprocess.run(["rm", "-rf", "--one-file-system", "--", path], stderr=subprocess.DEVNULL, check=False)

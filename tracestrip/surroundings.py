@@ -17,6 +17,8 @@ from tracestrip.rootfs.tree import Tree
 
 LONGEST_HOSTNAME = 64  # sethostname(2)
 LEAST_MEMORY = 6 << 20  # as docker run
+_MOST_BYTES = 1 << 50
+_MOST_PIDS = 1 << 22  # PID_MAX_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class Surroundings:
             raise UsageError(f"--hostname {self.hostname}: write at most {LONGEST_HOSTNAME} bytes")
         if self.memory is not None and self.memory < LEAST_MEMORY:
             raise UsageError(f"--memory {self.memory}: allow at least {LEAST_MEMORY >> 20}M")
+        if max(self.memory or 0, self.shm_size) > _MOST_BYTES:
+            raise UsageError(f"--memory and --shm-size: write at most {_MOST_BYTES >> 50}P")
+        if self.pids is not None and self.pids > _MOST_PIDS:
+            raise UsageError(f"--pids-limit {self.pids}: write at most {_MOST_PIDS}")
         for bind in self.binds:
             if not os.path.exists(bind.source):
                 raise UsageError(f"--mount {bind.source}: there is no such file or directory: make it, or name another")
@@ -67,7 +73,7 @@ def sandbox_job(asked: Surroundings, image: Image, tree: Tree, roots: tuple[Path
     config = image.config
     account = find_account(tree, config.user if asked.user is None else asked.user)
     hostname = asked.hostname or (os.uname().nodename if asked.network == "host" else _made_up_hostname(image))
-    given = dict(pair.partition("=")[::2] for pair in (*config.environment, *asked.environment))
+    given = dict(pair.partition("=")[::2] for pair in (*config.environment, *asked.environment) if pair[:1] != "=")
     return Job(
         layers=tuple(map(str, roots)),
         submounts=submounts(roots[0]) if image.digest is None else (),
@@ -112,7 +118,10 @@ def _volume(image: Image, volume: str) -> str:
 
 
 def _inside(image: Image, noun: str, path: str, remedy: str) -> str:
-    """*path*, normalised. Not below /proc, whose links to descriptors could lead out of the image (CVE-2024-21626)."""
+    """*path*, normalised. Not below /proc, whose links to descriptors could lead out of the image (CVE-2024-21626).
+
+    Where symlinks lead is looked up in the sandbox.
+    """
     normal = os.path.normpath("/" + path.lstrip("/"))
     if normal.split("/")[1] == "proc":
         raise ImageError(f"{image.name}: the {noun} {normal} is no place in an image: {remedy}")

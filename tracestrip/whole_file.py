@@ -2,12 +2,20 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from tracestrip.errors import EnvironmentLack
+from tracestrip.signals import hold
+
+
+def take_room(file: IO[bytes], size: int) -> None:
+    """Make sure that *size* bytes can be written into *file*, where it lies on a disk. Raises OSError when they cannot."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 @contextmanager
@@ -56,7 +64,11 @@ def unnamed_file(directory: Path, hidden: Path) -> Iterator[IO[bytes]]:
 
 
 def give_name(file: IO[bytes], path: Path, hidden: Path) -> None:
-    """Call an unnamed file *path*, replacing one that is there; *hidden* in between. Raises OSError."""
+    """Call an unnamed file *path*, replacing one that is there; *hidden* in between. Raises OSError.
+
+    From here on an interrupt comes too late.
+    """
+    hold()
     if isinstance(file.name, int):
         # With a descriptor Python calls linkat(2), which can follow /proc's link; link(2) cannot.
         hidden.unlink(missing_ok=True)

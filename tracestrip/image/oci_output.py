@@ -63,7 +63,8 @@ def write_layout(
 
 def check_layout(place: Path, *, force: bool) -> None:
     """Raises UsageError when no layout can be made at *place*, or when one is there and must not be added to."""
-    if not os.access(place.resolve() if place.exists() else place.resolve().parent, os.W_OK):
+    directory = place.resolve() if place.exists() else place.resolve().parent
+    if not directory.is_dir() or not os.access(directory, os.W_OK):
         raise UsageError(f"oci:{place}: cannot be written: choose a place in a directory that exists and is writable")
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return

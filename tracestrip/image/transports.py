@@ -14,6 +14,7 @@ from tracestrip.image.oci_output import Written, write_layout, write_layout_arch
 from tracestrip.image.platform import Platform
 from tracestrip.image.reference import ARCHIVE, DIRECTORY, ENGINE, OCI, Reference
 from tracestrip.image.room import Room
+from tracestrip.signals import hold
 from tracestrip.whole_file import whole_file
 
 
@@ -40,6 +41,13 @@ def _read(source: Reference, platform: Platform | None, room: Room) -> Image:
     return read(source.path, source.name, platform, room, str(source))
 
 
+def check_engine() -> None:
+    """Raises EnvironmentLack when none answers."""
+    from tracestrip.image.engine import Engine  # noqa: PLC0415 - as above
+
+    Engine()
+
+
 def publish(config: Config, layer: LayerArchive, annotations: Mapping[str, str], target: Reference, scratch: Path) -> Written:
     """Bring the image to its place, whole or not at all. Raises EnvironmentLack."""
     if target.path is None:
@@ -59,4 +67,5 @@ def _publish_in_engine(config: Config, layer: LayerArchive, name: str, scratch: 
         digest = write_docker_archive(config, layer, name, archive)
         archive.seek(0)
         Engine().load(archive, name)
+        hold()
     return Written(digest, None)

@@ -4,10 +4,12 @@
 cannot run here, `elf.py` answers from the files.
 """
 
+import os
 import re
+import signal
 from collections.abc import Callable
 
-from tracestrip.errors import TargetError
+from tracestrip.errors import ObserverLost, TargetError
 from tracestrip.keep.elf import needed_libraries
 from tracestrip.keep.keepset import KeepSet, Reason
 from tracestrip.observer.client import Completed
@@ -67,11 +69,23 @@ class Libraries:
         if loader is not None:
             try:
                 answer = self._run([_text(loader), "--list", _text(entry.path)])
+            except ObserverLost:
+                raise
             except TargetError:
                 answer = Completed(127, b"")
+            if answer.status == -signal.SIGKILL:
+                raise TargetError(f"{_text(loader)} of the image was killed while it was asked for libraries: try again")
+            found = _ANSWER.findall(answer.output)
             if answer.status == 0:
-                return _ANSWER.findall(answer.output)
+                return [*found, *self._tables(loader)] if found else []
         return needed_libraries(self._tree, entry, self._library_path)
+
+    def _tables(self, loader: bytes) -> list[bytes]:
+        """By which the loader finds libraries that lie in no usual place; it opens them at every start: ld.so(8)."""
+        if b"ld-musl-" not in loader:
+            return [b"/etc/ld.so.cache"]
+        name = os.path.basename(loader).removesuffix(b".1").removesuffix(b".so")
+        return [b"/etc/" + name + b".path"]
 
     def _loader(self, head: bytes) -> bytes | None:
         """The loader of the file's own kind: its PT_INTERP, or what other programs of its class and machine name."""

@@ -13,9 +13,10 @@ import sys
 
 from ptrace import PtraceError
 
+from tracestrip.errors import TracestripError
 from tracestrip.observer import linux
 from tracestrip.observer.cgroups import make_cgroups
-from tracestrip.observer.init import NUMBER, Ground, be_init
+from tracestrip.observer.init import NUMBER, Ground, be_init, refusal
 from tracestrip.observer.job import Job
 from tracestrip.observer.launch import Confinement
 from tracestrip.observer.notifications import Listener
@@ -42,14 +43,15 @@ def main(descriptor: int, parent: int) -> None:
         tracer = Tracer(init)
         link.send(NUMBER.pack(init))
         listener = _take_listener(init, link) if job.observed else None
-    except (OSError, PtraceError) as error:
-        channel.send({"event": "refused", "reason": str(error)})
+    except (OSError, PtraceError, TracestripError) as error:
+        channel.send(refusal(error))
         return
     observation = tracer.run(listener)
     channel.send({
         "event": "observation",
         "uses": [use.to_message() for use in observation.uses],
         "calls": observation.calls,
+        "overflow": observation.overflow,
         "tracers": [text(program) for program in observation.tracers],
     })
 
@@ -69,6 +71,7 @@ def _fork_init(channel: Channel, ground: Ground) -> tuple[int, socket.socket]:
     pid = os.fork()
     if pid == 0:
         ours.close()
+        os.close(own)
         be_init(channel, theirs, ground)
     theirs.close()
     linux.setns(own, linux.CLONE_NEWPID)  # threads can be started in one's own namespace only

@@ -1,8 +1,9 @@
 """The control groups of a sandbox: which devices it may open, how much memory and how many processes it may have.
 
 cgroups(7), Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/. A group lies below the one that tracestrip runs in,
-whose limits so hold for the sandbox too. The kernel does not remove a group with its last process; so the names of the
-groups are written into the sandbox's scratch directory first, for whoever cleans up: `remove_cgroups`.
+whose limits so hold for the sandbox too; one with limits of its own, in cgroup v2, below the nearest that hands on the
+controllers. The kernel does not remove a group with its last process; so the names of the groups are written into a file
+first, the record, for whoever cleans up: `remove_cgroups`.
 """
 
 import errno
@@ -17,7 +18,7 @@ from tracestrip.observer.job import Job
 from tracestrip.observer.mountinfo import mounts
 
 _PREFIX = "tracestrip-"
-_RECORD = "cgroups"
+_RECORD = ".cgroups"
 _USUAL_PLACE = Path("/sys/fs/cgroup")
 _PATIENCE = 2.0  # seconds that processes which are being killed may take to leave their group
 
@@ -54,17 +55,42 @@ class Cgroups:
         for back in self.exits:
             os.write(back, b"0")
 
+    def close_exits(self) -> None:
+        """Nobody in the sandbox shall find a way back."""
+        for back in self.exits:
+            os.close(back)
 
-def confine_devices(scratch: Path, pid: int) -> None:
+
+def record_of(scratch: Path) -> Path:
+    """Where the groups of the sandbox of *scratch* are recorded: beside it, where no image's files come."""
+    return scratch.with_name(scratch.name + _RECORD)
+
+
+def records_in(directory: Path) -> list[Path]:
+    """The records of all sandboxes whose scratch directories lie in *directory*."""
+    return list(directory.glob("*" + _RECORD))
+
+
+def confine_devices(record: Path, pid: int) -> None:
     """Move process *pid* into a new group whose members open harmless devices only.
 
     Raises OSError where this machine has no group that can do that. The kernel takes some 8 ms to move a process, while
     nobody forks; so it is done once, to a process that is just being loaded, and what it forks is born there.
     """
-    group = _place(_home("devices", list(_hierarchies())), frozenset())
-    _make(scratch, group)
-    _confine_devices(group)
-    _write(group / "cgroup.procs", str(pid))
+    found = list(_hierarchies())
+    homes = _device_homes(found)
+    for home in homes:
+        group = _place(home, frozenset())
+        _make(record, group)
+        try:
+            _confine_devices(group)
+        except OSError:
+            if home is homes[-1]:
+                raise
+            continue
+        _write(group / "cgroup.procs", str(pid))
+        return
+    raise OSError(errno.ENODEV, "no control groups are mounted at /sys/fs/cgroup, to keep the host's devices out of reach")
 
 
 def make_cgroups(job: Job) -> Cgroups:
@@ -76,7 +102,7 @@ def make_cgroups(job: Job) -> Cgroups:
     for hierarchy in set(homes.values()):
         needed = frozenset(controller for controller, home in homes.items() if home == hierarchy)
         groups[hierarchy] = _place(hierarchy, needed)
-        _make(Path(job.scratch), groups[hierarchy])
+        _make(record_of(Path(job.scratch)), groups[hierarchy])
         if hierarchy.unified:
             _confine_devices(groups[hierarchy])
     for controller, limit in limits.items():
@@ -88,9 +114,9 @@ def make_cgroups(job: Job) -> Cgroups:
     )
 
 
-def memory_kills(scratch: Path) -> int:
-    """How many processes were killed for want of memory in the sandbox of *scratch*, as far as it has a limit."""
-    for group in _recorded(scratch):
+def memory_kills(record: Path) -> int:
+    """How many processes were killed for want of memory in the groups of *record*, as far as these have a limit."""
+    for group in _recorded(record):
         for name in ("memory.events", "memory.oom_control"):
             if (group / name).exists():
                 rows = (line.split() for line in (group / name).read_text().splitlines())
@@ -98,18 +124,18 @@ def memory_kills(scratch: Path) -> int:
     return 0
 
 
-def remove_cgroups(scratch: Path) -> None:
-    """Remove the groups of the sandbox of *scratch*, whose processes are dead or dying."""
+def remove_cgroups(record: Path) -> None:
+    """Remove the groups of *record*, whose processes are dead or dying, and the record."""
     deadline = time.monotonic() + _PATIENCE
-    for group in _recorded(scratch):
+    for group in _recorded(record):
         while not _remove(group) and time.monotonic() < deadline:
             time.sleep(0.002)
-    (scratch / _RECORD).unlink(missing_ok=True)
+    record.unlink(missing_ok=True)
 
 
-def _recorded(scratch: Path) -> list[Path]:
+def _recorded(record: Path) -> list[Path]:
     try:
-        lines = (scratch / _RECORD).read_text().splitlines()
+        lines = record.read_text().splitlines()
     except OSError:
         return []
     return [Path(line) for line in lines if Path(line).name.startswith(_PREFIX)]
@@ -148,32 +174,43 @@ def _hierarchies() -> Iterator[Hierarchy]:
             yield Hierarchy(unified, top, own, controllers)
 
 
+def _device_homes(found: list[Hierarchy]) -> list[Hierarchy]:
+    """The hierarchies in which a group may decide on devices, cgroup v2 first: any group can have a program there."""
+    able = [hierarchy for hierarchy in found if hierarchy.unified or "devices" in hierarchy.controllers]
+    return sorted(able, key=lambda hierarchy: not hierarchy.unified)
+
+
 def _home(controller: str, found: list[Hierarchy]) -> Hierarchy:
-    """The hierarchy that has the controller. In cgroup v2 a program that any group can have decides on devices."""
-    if controller == "devices":
-        found = sorted(found, key=lambda hierarchy: not hierarchy.unified)
     for hierarchy in found:
-        if controller in hierarchy.controllers or (controller == "devices" and hierarchy.unified):
+        if controller in hierarchy.controllers:
             return hierarchy
-    if controller == "devices":
-        raise OSError(errno.ENODEV, "no control groups are mounted at /sys/fs/cgroup, to keep the host's devices out of reach")
     raise OSError(errno.ENODEV, f"the {controller} controller of control groups is not there: leave out its limit")
 
 
 def _place(hierarchy: Hierarchy, needed: frozenset[str]) -> Path:
     """A name for a group below this process's own one; in cgroup v2 below the nearest that hands on what is *needed*."""
     above = hierarchy.own
-    while hierarchy.unified and not needed <= set((above / "cgroup.subtree_control").read_text().split()):
+    while hierarchy.unified and not (_is_domain(above) and needed <= _handed_on(above)):
         if above == hierarchy.top:
-            _write(above / "cgroup.subtree_control", " ".join(f"+{controller}" for controller in sorted(needed)))
-        else:
-            above = above.parent
+            missing = ", ".join(sorted(needed))
+            raise OSError(errno.ENODEV, f"{above} does not hand on {missing} (cgroup.subtree_control): leave out that limit")
+        above = above.parent
     return above / (_PREFIX + os.urandom(6).hex())
 
 
-def _make(scratch: Path, group: Path) -> None:
-    with (scratch / _RECORD).open("a") as record:
-        record.write(f"{group}\n")
+def _is_domain(group: Path) -> bool:
+    """Whether processes below it may be in groups of their own: not so in a threaded one. The top has no type."""
+    kind = group / "cgroup.type"
+    return not kind.exists() or kind.read_text().strip() == "domain"
+
+
+def _handed_on(group: Path) -> set[str]:
+    return set((group / "cgroup.subtree_control").read_text().split())
+
+
+def _make(record: Path, group: Path) -> None:
+    with record.open("a") as file:
+        file.write(f"{group}\n")
     try:
         group.mkdir()
     except OSError as error:

@@ -13,13 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from tracestrip.errors import EnvironmentLack, TargetError
-from tracestrip.observer.cgroups import confine_devices, memory_kills, remove_cgroups
+from tracestrip.errors import EnvironmentLack, ImageError, ObserverLost, TargetError, TracestripError, UsageError
+from tracestrip.observer.cgroups import confine_devices, memory_kills, record_of, remove_cgroups
 from tracestrip.observer.job import Job
 from tracestrip.observer.wire import Channel, Message, Observation, Use, raw
 
 _PYTHON = (sys.executable, "-I", "-S", "-c")
 """A bare interpreter: neither PYTHON* variables nor site hooks; it gets this process's search path instead."""
+
+_PATIENCE = 60.0  # seconds for an answer that comes at once, unless something is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,28 @@ def _program(module: str, *arguments: object) -> list[str]:
     return [*_PYTHON, run, *map(str, arguments)]
 
 
+def _tail_until_end(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """The last 64 KiB that *process* wrote, until it ends or the deadline comes."""
+    tail = bytearray()
+    ended = os.pidfd_open(process.pid)
+    output = process.stdout
+    assert output is not None
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            ready = select.select([output.fileno(), ended], [], [], left)[0]
+            if output.fileno() in ready:
+                chunk = os.read(output.fileno(), 1 << 16)
+                tail = (tail + chunk)[-(1 << 16) :]
+                if chunk:
+                    continue
+            if ended in ready:
+                process.wait()
+                break
+    finally:
+        os.close(ended)
+    return bytes(tail)
+
+
 class Sandbox:
     """A running sandbox. Use it as a context manager: leaving it kills what is still alive.
 
@@ -47,13 +71,13 @@ class Sandbox:
     def __init__(self, job: Job) -> None:
         """Raises EnvironmentLack when the kernel refuses a namespace, a mount or ptrace."""
         ours, theirs = socket.socketpair()
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the sandbox
+        self._log: IO[bytes] = tempfile.TemporaryFile(dir=job.scratch)  # noqa: SIM115 - it lives as long as the sandbox
         self._channel = Channel(ours)
         self._next_number = 0
         self._ended: dict[int, Completed] = {}
         self._failed: dict[int, Message] = {}
         self._alive = False
-        self._scratch = Path(job.scratch)
+        self._record = record_of(Path(job.scratch))
         self._network = job.network
         self._memory_kills = _machine_memory_kills()
         with theirs:
@@ -63,11 +87,13 @@ class Sandbox:
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd="/", env={},
             )  # fmt: skip
         try:
-            _confine_devices(self._scratch, self._process.pid)
+            _confine_devices(self._record, self._process.pid)
             self._send(job.to_message())
-            message = self._receive()
+            message = self._awaited("sandbox", "refused", "observation")
             if message["event"] == "refused":
-                raise _refused(message["reason"])
+                raise _refused(message["reason"], message["fault"])
+            if message["event"] == "observation":
+                raise self._lost()
             self._init: int = message["init"]
             self._others_ports = self._ports() if job.network == "host" else set()
         except BaseException:
@@ -85,8 +111,7 @@ class Sandbox:
         number = self._next_number
         self._next_number += 1
         self._send({"do": "launch", "number": number, "arguments": arguments})
-        while (message := self._handle(self._receive()))["event"] not in ("started", "failed"):
-            pass
+        message = self._awaited("started", "failed")
         if message["event"] == "failed":
             reason = os.strerror(message["errno"])
             raise TargetError(f"cannot {message['step']} in the image: {reason}: check -e, --user and --workdir")
@@ -131,13 +156,11 @@ class Sandbox:
     def output(self) -> bytes:
         """The last of what the target and its descendants wrote, at most 64 KiB."""
         self._send({"do": "output"})
-        while (message := self._handle(self._receive()))["event"] != "output":
-            pass
-        return raw(message["output"])
+        return raw(self._awaited("output")["output"])
 
     def memory_kills(self) -> int:
         """How many processes the kernel killed for want of memory: inside, or on the whole machine when there is no limit."""
-        return memory_kills(self._scratch) or _machine_memory_kills() - self._memory_kills
+        return memory_kills(self._record) or _machine_memory_kills() - self._memory_kills
 
     def listening_ports(self) -> set[tuple[int, str]]:
         """(port, "tcp" or "udp") of the sockets inside that wait for connections or datagrams.
@@ -164,20 +187,17 @@ class Sandbox:
         After *seconds* it is killed, with all that it started; its status is then -9.
         """
         network = f"/proc/{self._init}/ns/net" if self._network == "sandbox" else "/proc/self/ns/net"
-        with tempfile.TemporaryFile() as output:
-            process = subprocess.Popen(
-                _program("tracestrip.observer.join", os.getpid(), network, *arguments),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+        process = subprocess.Popen(
+            _program("tracestrip.observer.join", os.getpid(), network, *arguments),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        with process:
             try:
-                status = process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                status = -9
+                output = _tail_until_end(process, time.monotonic() + seconds)
+                status = -9 if process.poll() is None else process.returncode
             finally:
                 process.kill()
-                process.wait()
-            output.seek(max(0, output.seek(0, os.SEEK_END) - (1 << 16)))
-            return Completed(status, output.read())
+            return Completed(status, output)
 
     def stop(self, signal_number: int, grace: float) -> Observation:
         """End everything inside: *signal_number* first, SIGKILL after *grace* seconds. What was used.
@@ -185,10 +205,11 @@ class Sandbox:
         Raises TargetError when the observer itself failed.
         """
         self._send({"do": "stop", "signal": signal_number, "grace": grace})
-        while (message := self._handle(self._receive()))["event"] != "observation":
-            pass
+        message = self._awaited("observation", seconds=grace + _PATIENCE)
+        if message["overflow"]:
+            raise TargetError("the target names more files than can be recorded: exercise less of it at a time")
         uses, tracers = map(Use.from_message, message["uses"]), map(raw, message["tracers"])
-        return Observation(tuple(uses), message["calls"], tuple(tracers))
+        return Observation(tuple(uses), message["calls"], message["overflow"], tuple(tracers))
 
     def kill(self) -> None:
         """End everything at once. The kernel takes the tracees, the namespaces and the mounts with the observer."""
@@ -199,7 +220,7 @@ class Sandbox:
             time.sleep(0.001)
         self._channel.close()
         self._log.close()
-        remove_cgroups(self._scratch)
+        remove_cgroups(self._record)
 
     def _send(self, message: Message) -> None:
         try:
@@ -208,10 +229,23 @@ class Sandbox:
             raise self._lost() from error
 
     def _receive(self) -> Message:
-        message = self._channel.receive()
+        try:
+            message = self._channel.receive()
+        except ConnectionError as error:
+            raise self._lost() from error
         if message is None:
             raise self._lost()
         return message
+
+    def _awaited(self, *events: str, seconds: float = _PATIENCE) -> Message:
+        """The next message of that kind. Raises TargetError when none comes: a target may stop what makes it."""
+        deadline = time.monotonic() + seconds
+        while self._channel.has_buffered() or select.select([self._channel], [], [], max(0, deadline - time.monotonic()))[0]:
+            message = self._handle(self._receive())
+            if message["event"] in events:
+                return message
+        self.kill()
+        raise TargetError(f"the sandbox does not answer any more, {seconds:g} s after it was asked: the target hinders it")
 
     def _handle(self, message: Message) -> Message:
         if message["event"] == "exited":
@@ -221,20 +255,24 @@ class Sandbox:
             self._alive = message["event"] == "started"
         return message
 
-    def _lost(self) -> TargetError:
+    def _lost(self) -> ObserverLost:
         self._process.wait()
         self._log.seek(0)
-        return TargetError("the observer ended unexpectedly: the target could not be traced", self._log.read())
+        return ObserverLost("the observer ended unexpectedly: the target could not be traced", self._log.read())
 
 
-def _confine_devices(scratch: Path, observer: int) -> None:
+def _confine_devices(record: Path, observer: int) -> None:
     try:
-        confine_devices(scratch, observer)
+        confine_devices(record, observer)
     except OSError as error:
         raise _refused(error.strerror or str(error)) from error
 
 
-def _refused(reason: str) -> EnvironmentLack:
+def _refused(reason: str, fault: str = "") -> TracestripError:
+    """*fault*: name of an error class, where it is not the machine's."""
+    if fault:
+        kinds = {"ImageError": ImageError, "UsageError": UsageError}
+        return kinds[fault](reason)
     return EnvironmentLack(
         f"the kernel refuses the sandbox: {reason}: "
         "run as root, outside of a container that lacks CAP_SYS_ADMIN, overlayfs or control groups"

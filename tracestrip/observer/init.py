@@ -6,16 +6,17 @@ import os
 import signal
 import socket
 import struct
-import traceback
+import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
+from tracestrip.errors import TracestripError
 from tracestrip.observer import linux
-from tracestrip.observer.launch import Confinement
+from tracestrip.observer.launch import LAUNCHING, Confinement
 from tracestrip.observer.mounts import enter_root
 from tracestrip.observer.reaper import Reaper
 from tracestrip.observer.seccomp import path_filter
-from tracestrip.observer.wire import Channel
+from tracestrip.observer.wire import Channel, Message
 
 NUMBER = struct.Struct("=i")
 """What goes over the link between the tracer and pid 1, in both directions."""
@@ -24,6 +25,7 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 _NAME = b"tracestrip-init"
 _NOBODY = 65534
+_LAST_POSSIBLE_CAPABILITY = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,14 @@ def be_init(channel: Channel, link: socket.socket, ground: Ground) -> NoReturn:
     status = 1
     try:
         linux.die_with_parent()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         told = link.recv(NUMBER.size)
         if told:
             _make_sandbox(channel, link, ground, *NUMBER.unpack(told))
             status = 0
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        # No traceback: it would look for source files, by names that mean the image's files by now.
+        os.write(2, f"pid 1: {type(error).__name__}: {error}\n".encode("utf-8", "surrogateescape"))
     finally:
         os._exit(status)
 
@@ -58,19 +60,58 @@ def _make_sandbox(channel: Channel, link: socket.socket, ground: Ground, pid: in
     job = ground.confinement.job
     try:
         _forget_host()
-        _keep_away()
         _leave_namespaces(ground)
         socket.sethostname(job.hostname)
         if job.network != "host":
             _raise_loopback()
+        _import_nothing_more()
         enter_root(ground.root, job, ground.supplied, ground.confinement.cgroups.views)
         if job.observed:
             _install_path_filter(link)
-    except OSError as error:
-        channel.send({"event": "refused", "reason": str(error)})
+        link.close()
+        _be_no_more_than_a_target(ground.confinement)
+    except Exception as error:
+        channel.send(refusal(error))
         return
     channel.send({"event": "sandbox", "init": pid})
     Reaper(channel, ground.confinement).run()
+
+
+def refusal(error: Exception) -> Message:
+    """What the pipeline is told when a sandbox cannot be made, and whose fault that is."""
+    if isinstance(error, TracestripError):
+        return {"event": "refused", "fault": type(error).__name__, "reason": str(error)}
+    reason = error.strerror or str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    place = f" ({os.fsdecode(error.filename)})" if isinstance(error, OSError) and error.filename else ""
+    return {"event": "refused", "fault": "", "reason": reason + place}
+
+
+def _import_nothing_more() -> None:
+    """Modules would be looked for in the image, and run with all rights."""
+    for places in (sys.path, sys.meta_path, sys.path_hooks):
+        places.clear()
+    sys.path_importer_cache.clear()
+
+
+def _be_no_more_than_a_target(confinement: Confinement) -> None:
+    """A target with CAP_SYS_PTRACE can be this process, so that it must not have what a target has not.
+
+    Docker's rules hold for all that descend from it; of capabilities it keeps those that launching needs.
+    """
+    if confinement.profile is not None:
+        linux.install_seccomp_filter(confinement.profile)
+    for number in range(_LAST_POSSIBLE_CAPABILITY + 1):
+        if not confinement.job.capabilities >> number & 1:
+            try:
+                linux.drop_bounding(number)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                break
+    # A target that runs as root too shall not set limits for it either: prlimit(2) compares all three user IDs.
+    os.setresuid(0, 0, _NOBODY)
+    linux.set_capabilities(confinement.job.capabilities | LAUNCHING)
+    linux.hide_from_others()
 
 
 def _forget_host() -> None:
@@ -89,17 +130,13 @@ def _forget_host() -> None:
         file.write(_NAME)
 
 
-def _keep_away() -> None:
-    """A target that runs as root too shall not set limits for this process: prlimit(2) compares all three user IDs."""
-    os.setresuid(0, 0, _NOBODY)
-
-
 def _leave_namespaces(ground: Ground) -> None:
     """The groups are the root of the new cgroup namespace. Pid 1 itself is not in them: it counts against no limit."""
     ground.confinement.cgroups.enter()
     network = 0 if ground.confinement.job.network == "host" else linux.CLONE_NEWNET
     linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWCGROUP | network)
     ground.confinement.cgroups.leave()
+    ground.confinement.cgroups.close_exits()
 
 
 def _raise_loopback() -> None:

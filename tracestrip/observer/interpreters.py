@@ -57,6 +57,6 @@ def elf_interpreter(head: bytes) -> bytes | None:
             (offset,) = struct.unpack_from(order + ("Q" if wide else "I"), head, at + (8 if wide else 4))
             (length,) = struct.unpack_from(order + ("Q" if wide else "I"), head, at + (32 if wide else 16))
             return head[offset : offset + length].partition(b"\0")[0] or None
-    except struct.error:
+    except (struct.error, OverflowError):
         return None
     return None

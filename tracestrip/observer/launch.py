@@ -8,13 +8,15 @@ import signal
 from dataclasses import dataclass
 from typing import NoReturn, Self
 
-from tracestrip.observer import linux
+from tracestrip.observer import capabilities, linux
 from tracestrip.observer.cgroups import Cgroups
 from tracestrip.observer.job import Job
 from tracestrip.observer.profile import profile_filter
 from tracestrip.observer.wire import raw
 
-_LAST_POSSIBLE_CAPABILITY = 63
+LAUNCHING = capabilities.mask(("CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID"))
+"""What pid 1 needs to launch commands and to end them."""
+
 _MOST_OPEN_FILES = 1 << 20
 _USUAL_STACK = 8 << 20
 
@@ -48,9 +50,9 @@ def become_target(arguments: list[str], confinement: Confinement, output: int, f
         step = f"enter the working directory {job.workdir}"
         entered = _entered(raw(job.workdir))
         step = "take the image's user"
-        if confinement.profile is not None:
-            linux.install_seccomp_filter(confinement.profile)  # while there is CAP_SYS_ADMIN
+        failure = _keep_only(failure)
         _drop_privileges(job)
+        linux.hide_from_others()  # until exec this is the host's program still, with the target's rights: CVE-2019-5736
         step = f"enter the working directory {job.workdir}"
         if not entered:
             os.chdir(raw(job.workdir))
@@ -93,15 +95,15 @@ def _set_limits() -> None:
         resource.setrlimit(limit, (soft, hard))
 
 
+def _keep_only(failure: int) -> int:
+    """Close all descriptors but the three standard ones and *failure*; its new number."""
+    os.dup2(failure, 3, inheritable=False)
+    os.closerange(4, 1 << 20)
+    return 3
+
+
 def _drop_privileges(job: Job) -> None:
-    for number in range(_LAST_POSSIBLE_CAPABILITY + 1):
-        if not job.capabilities >> number & 1:
-            try:
-                linux.drop_bounding(number)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                break
+    """The bounding set is pid 1's already."""
     os.setgroups([job.gid, *job.groups])
     os.setresgid(job.gid, job.gid, job.gid)
     os.setresuid(job.uid, job.uid, job.uid)

@@ -1,7 +1,7 @@
 """What pid 1 of a sandbox mounts over the image: /proc, /sys and /dev as `docker run` makes them, and what the user adds.
 
-All in a private mount namespace, which goes with its last process. A name that is looked up here leads nowhere out of the
-image: the process's root is the image's by then.
+All in a private mount namespace, which goes with its last process. No name of the image is looked up while anything of the
+host is still in it: what is to come from there is taken along as mounts that are not attached yet.
 """
 
 import errno
@@ -11,9 +11,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from tracestrip.errors import ImageError, TracestripError, UsageError
 from tracestrip.observer import linux
 from tracestrip.observer.job import Bind, Job, Tmpfs
-from tracestrip.observer.wire import raw
+from tracestrip.observer.mountinfo import mounts
+from tracestrip.observer.places import attach, find_place, mount_path
+from tracestrip.observer.wire import raw, text
 
 CgroupViews = tuple[tuple[bytes, bytes, bytes], ...]
 """`cgroups.Cgroups.views`."""
@@ -36,99 +39,104 @@ _DEVICE_LINKS = (
 )
 _INERT = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
+_Mount = tuple[str, type[TracestripError], Callable[[], None]]
+"""Mount point, whose fault it is when that is none, and what mounts."""
+
 
 def enter_root(root: bytes, job: Job, supplied: dict[bytes, bytes], views: CgroupViews) -> None:
-    """Make *root* the root of this process and of its mount namespace, with its special file systems. Raises OSError.
+    """Make *root* the root of this process and of its mount namespace, with its special file systems.
 
-    *supplied*: `supplied.write_supplied_files`.
+    *supplied*: `supplied.write_supplied_files`. Raises ImageError or UsageError for a mount point that cannot be, OSError for
+    what the kernel refuses.
     """
-    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _host_paths(job, supplied)}
+    files = {inside: linux.clone_mount(outside) for inside, outside in supplied.items()}
+    binds = [(bind, linux.clone_mount(raw(bind.source), below=True)) for bind in job.binds]
     os.chdir(root)
     linux.pivot_root(b".", b".")
+    linux.unmount(b".", linux.MNT_DETACH)
+    os.chdir("/")
     _ensure_directory(b"/proc")
     linux.mount(b"proc", b"/proc", b"proc", _INERT)
     _mount_sys(views)
     _mount_dev(job)
-    for _, mount in sorted(_further_mounts(job, supplied, sources), key=lambda pair: pair[0].count(b"/")):
-        mount()
-    linux.unmount(b".", linux.MNT_DETACH)
-    os.chdir("/")
-    for source in sources.values():
-        os.close(source)
     if job.network != "host":
         _set_network_sysctls()
     _mask()
     _make_what_an_engine_makes()
-    _make_workdir(raw(job.workdir))
+    _make_directory(raw(job.workdir))
+    for point, fault, mount in sorted(_further_mounts(job, files, binds), key=lambda each: each[0].count("/")):
+        try:
+            mount()
+        except OSError as error:
+            raise fault(f"{point}: nothing can be mounted there: {error.strerror}: name or build another place") from error
+    for descriptor in (*files.values(), *(tree for _, tree in binds)):
+        os.close(descriptor)
+    if not any(f"{job.workdir}/".startswith(f"{bind.target}/") for bind in job.binds):
+        _make_directory(raw(job.workdir))
 
 
-def _host_paths(job: Job, supplied: dict[bytes, bytes]) -> set[bytes]:
-    return {*supplied.values(), *(raw(bind.source) for bind in job.binds)}
-
-
-def _further_mounts(
-    job: Job, supplied: dict[bytes, bytes], sources: dict[bytes, int]
-) -> Iterator[tuple[bytes, Callable[[], None]]]:
-    """(mount point, what mounts it), for the shallower points to be mounted first."""
-    for volume in map(raw, job.volumes):
-        yield volume, lambda volume=volume: _mount_volume(volume)  # type: ignore[misc]
+def _further_mounts(job: Job, files: dict[bytes, int], binds: list[tuple[Bind, int]]) -> Iterator[_Mount]:
+    for volume in job.volumes:
+        yield volume, ImageError, lambda volume=volume: _mount_volume(raw(volume))  # type: ignore[misc]
     for tmpfs in job.tmpfs:
-        yield raw(tmpfs.target), lambda tmpfs=tmpfs: _mount_tmpfs(tmpfs)  # type: ignore[misc]
-    for bind in job.binds:
-        yield raw(bind.target), lambda bind=bind: _mount_bind(bind, sources[raw(bind.source)])  # type: ignore[misc]
-    taken = [os.path.normpath(raw(bind.target)) for bind in job.binds]
-    for inside, outside in supplied.items():
+        yield tmpfs.target, UsageError, lambda tmpfs=tmpfs: _mount_tmpfs(tmpfs)  # type: ignore[misc]
+    for bind, tree in binds:
+        yield bind.target, UsageError, lambda bind=bind, tree=tree: _mount_bind(bind, tree)  # type: ignore[misc]
+    taken = [os.path.normpath(raw(bind.target)) for bind, _ in binds]
+    for path, file in files.items():
         # Nothing is made in a directory of the host, nor mounted over what the user put there.
-        if inside not in taken and os.path.dirname(inside) not in taken:
-            yield inside, lambda inside=inside, outside=outside: _mount_supplied(sources[outside], inside)  # type: ignore[misc]
+        if path not in taken and os.path.dirname(path) not in taken:
+            yield text(path), ImageError, lambda path=path, file=file: _mount_supplied(path, file)  # type: ignore[misc]
 
 
 def _mount_volume(volume: bytes) -> None:
     """A mount of its own, as an engine's volume: files are neither renamed nor linked across it."""
-    directory = os.path.realpath(volume)
-    os.makedirs(directory, exist_ok=True)
-    linux.mount(directory, directory, b"", linux.MS_BIND)
+    place = find_place(volume, directory=True)
+    attach(linux.clone_mount(place.descriptor), place)
 
 
 def _mount_tmpfs(tmpfs: Tmpfs) -> None:
     """With the mode of the directory that is there, unless the user gives one, as runc does."""
-    directory = os.path.realpath(raw(tmpfs.target))
+    point = raw(tmpfs.target)
     mode = None
-    if os.path.isdir(directory) and "mode=" not in tmpfs.options:
-        mode = stat.S_IMODE(os.stat(directory).st_mode)
-    os.makedirs(directory, exist_ok=True)
-    linux.mount(b"tmpfs", directory, b"tmpfs", tmpfs.flags, tmpfs.options.encode())
+    if os.path.isdir(point) and "mode=" not in tmpfs.options:
+        mode = stat.S_IMODE(os.stat(point).st_mode)
+    place = find_place(point, directory=True)
+    linux.mount(b"tmpfs", mount_path(place), b"tmpfs", tmpfs.flags, tmpfs.options.encode())
     if mode is not None:
-        os.chmod(directory, mode)
+        os.chmod(place.path, mode)
 
 
-def _mount_bind(bind: Bind, source: int) -> None:
-    target = _bind(source, raw(bind.target), linux.MS_REC)
+def _mount_bind(bind: Bind, tree: int) -> None:
+    is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+    place = find_place(raw(bind.target), directory=is_directory)
+    attach(tree, place)
     if not bind.read_only:
         return
     try:
-        linux.set_mount_attributes(target, linux.MOUNT_ATTR_RDONLY)
+        linux.set_mount_attributes(tree, linux.MOUNT_ATTR_RDONLY)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
-        linux.mount(b"none", target, b"", linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY)
+        _make_read_only(place.path)
 
 
-def _mount_supplied(source: int, target: bytes) -> None:
-    if not os.path.isdir(target):
-        _bind(source, target)
+def _make_read_only(path: bytes) -> None:
+    """The mount at *path* and those below it, one by one: before Linux 5.12. A remount sets all flags anew."""
+    for mount in mounts("self"):
+        if mount.point == path or mount.point.startswith(path + b"/"):
+            flags = os.statvfs(mount.point).f_flag & (_INERT | linux.MS_NOATIME)
+            linux.mount(b"none", mount.point, b"", linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | flags)
 
 
-def _bind(source: int, target: bytes, flags: int = 0) -> bytes:
-    """Mount the file or directory behind the descriptor *source*; where it is mounted, with symlinks resolved."""
-    target = os.path.realpath(target)
-    if stat.S_ISDIR(os.fstat(source).st_mode):
-        os.makedirs(target, exist_ok=True)
-    elif not os.path.lexists(target):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
-    linux.mount(b"/proc/self/fd/%d" % source, target, b"", linux.MS_BIND | flags)
-    return target
+def _mount_supplied(path: bytes, file: int) -> None:
+    """Not over a device: /dev/null has other uses. Over a directory neither: the image does without the file."""
+    if os.path.isdir(path):
+        return
+    place = find_place(path, directory=False)
+    if place.path.startswith(b"/dev/"):
+        raise OSError(errno.EXDEV, f"it leads to {text(place.path)}")
+    attach(file, place)
 
 
 def _ensure_directory(path: bytes) -> None:
@@ -192,18 +200,14 @@ def _mask() -> None:
             linux.mount(b"/dev/null", path, b"", linux.MS_BIND)
 
 
+def _make_directory(path: bytes) -> None:
+    with suppress(OSError):  # then the launch says that it cannot be entered
+        find_place(path, directory=True).close()
+
+
 def _make_what_an_engine_makes() -> None:
-    """Where the image lacks them; programs ask for the first to learn where they are."""
+    """Where the image lacks them, and not in a directory of the host; programs ask for the first to learn where they are."""
     with suppress(OSError):
         os.close(os.open(b"/.dockerenv", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755))
     with suppress(OSError):
         os.symlink(b"/proc/mounts", b"/etc/mtab")
-
-
-def _make_workdir(workdir: bytes) -> None:
-    """An engine makes a missing WORKDIR. /proc is none: a descriptor's link there could lead out (CVE-2024-21626)."""
-    real = os.path.realpath(workdir)
-    if real.split(b"/")[1] in (b"proc", b"sys", b"dev") and not os.path.isdir(real):
-        return
-    with suppress(OSError):  # then the launch says that it cannot be entered
-        os.makedirs(real, exist_ok=True)

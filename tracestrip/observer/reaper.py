@@ -4,8 +4,10 @@ Pid 1 is not the target: a daemon's first process ends at once and the service g
 ends, however it ends, the kernel kills every process of the sandbox.
 """
 
+import errno
 import json
 import os
+import select
 import selectors
 import signal
 import time
@@ -18,6 +20,9 @@ from tracestrip.observer.wire import Channel, Message, text
 
 OUTPUT_TAIL = 1 << 16
 """Bytes of a command's output that are kept: the last ones."""
+
+_LAUNCH_SECONDS = 10
+_TOO_LATE = json.dumps({"errno": errno.ETIMEDOUT, "step": "start the command"}).encode()
 
 
 @dataclass(slots=True)
@@ -43,10 +48,12 @@ class Command:
 
 
 class Reaper:
-    """The event loop. Messages in: launch, output, stop. Messages out: started, failed, output, exited, empty, stopped."""
+    """The event loop, with all signals blocked.
+
+    Messages in: launch, output, stop. Messages out: started, failed, output, exited, empty, stopped.
+    """
 
     def __init__(self, channel: Channel, confinement: Confinement) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         self._channel = channel
         self._confinement = confinement
         self._commands: dict[int, Command] = {}
@@ -63,7 +70,7 @@ class Reaper:
         while True:
             timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
             ready = self._selector.select(timeout)
-            if not ready and self._deadline is not None:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._kill_all()
             for key, _ in ready:
                 if isinstance(key.data, Command):
@@ -101,7 +108,11 @@ class Reaper:
         os.close(output_end)
         os.close(failure_end)
         with open(failure, "rb") as pipe:
-            failed = pipe.read()
+            if not select.select([pipe], [], [], _LAUNCH_SECONDS)[0]:  # another process of the target stopped it
+                os.kill(pid, signal.SIGKILL)
+                failed = _TOO_LATE
+            else:
+                failed = pipe.read()
         if failed:
             os.close(output)
             self._channel.send({"event": "failed", "number": number, **json.loads(failed)})

@@ -3,7 +3,9 @@
 Only the entry of a call is seen, not its result: whether the name exists is the image's to say.
 """
 
+import ctypes
 import os
+import stat
 from contextlib import suppress
 
 from tracestrip.observer import paths
@@ -18,6 +20,11 @@ from tracestrip.observer.wire import OWN_PROGRAM, Observation, Process, Use
 
 _Way = tuple[bytes, bytes, str, bool, bool]
 """path, root, kind, follow and creates of a `Use`."""
+
+
+_MOST_MEMORY = 1 << 30
+_USE_MEMORY = 1500
+"""Bytes that uses may take, estimated; and those of one, beside its path."""
 
 
 class Recorder:
@@ -35,6 +42,7 @@ class Recorder:
         self._tracers: dict[bytes, None] = {}
         self._count = 0
         self._memory = Memory()
+        self._room = _MOST_MEMORY
         # What needs no second look as long as names stay where they are: ways, and calls with an absolute path.
         self._settled: set[_Way] = set()
         self._settled_calls: set[tuple[int, int, int, bytes]] = set()
@@ -103,7 +111,7 @@ class Recorder:
     def observation(self) -> Observation:
         """All that was noted."""
         uses = (use for ways in self._uses.values() for use in ways.values())
-        return Observation(tuple(uses), self._count, tuple(self._tracers))
+        return Observation(tuple(uses), self._count, self._room <= 0, tuple(self._tracers))
 
     def _observe_call(self, notification: Notification, call: Call) -> None:
         pid = notification.pid
@@ -116,6 +124,8 @@ class Recorder:
                     self._observe(pid, name)
             if argument.kind == "executed":
                 self._memory.forget(pid)
+                if argument.directory is not None:
+                    self._note_nameless(pid, notification.arguments[argument.directory])
         if call.moves_names:
             self._movers.add(pid)
             self._settled.clear()
@@ -147,6 +157,8 @@ class Recorder:
         return paths.below(directory, name.path), directory if name.in_directory else root
 
     def _note(self, view: View, pid: int, way: _Way) -> None:
+        if self._room <= 0:
+            return
         path, root, kind, follow, creates = way
         ways = self._uses.setdefault(way, {})
         led = view.lead(path, root, follow=follow)
@@ -154,6 +166,7 @@ class Recorder:
             self._settled.add(way)
         if led in ways:
             return
+        self._room -= _USE_MEMORY + 3 * len(path)
         ways[led] = Use(path, kind, follow, creates, led.end, self._process(pid), root, led.links)
         if led.end is not None and kind in ("executed", "interpreted"):
             self._programs.add(led.end)
@@ -166,6 +179,14 @@ class Recorder:
 
         for interpreter in interpreters(head, lambda path: view.read(absolute(path), root, HEAD)):
             self._note(view, pid, (absolute(interpreter), root, "interpreted", True, False))
+
+    def _note_nameless(self, pid: int, descriptor: int) -> None:
+        """What a program needs that is executed by a descriptor; it may have no name (memfd_create(2))."""
+        path = f"/proc/{pid}/fd/{ctypes.c_int(descriptor).value}"
+        with suppress(OSError):
+            if stat.S_ISREG(os.stat(path).st_mode):
+                with open(path, "rb") as file, self._view(pid) as view:
+                    self._note_interpreters(view, pid, file.read(HEAD), self._root(pid))
 
     def _root(self, pid: int) -> bytes:
         return paths.root_of(pid) if self._rooted else b"/"

@@ -91,6 +91,8 @@ class Observation:
     uses: tuple[Use, ...]
     calls: int
     """How many calls named a file."""
+    overflow: bool = False
+    """Whether there were more than could be kept."""
     tracers: tuple[bytes, ...] = ()
     """Programs that tried to trace a process by themselves; they can't, since the observer does."""
 

@@ -78,7 +78,10 @@ def _merge(path: bytes, hosts: list[bytes]) -> tuple[Entry | None, tuple[bytes, 
         xattrs = _attributes(host)
         if any(name in _ELSEWHERE for name, _ in xattrs):
             raise ImageError(f"{os.fsdecode(host)}: the engine keeps it redirected: save the image, use docker-archive:FILE")
-        entry = entry or _entry(path, kind, host, status, xattrs)
+        try:
+            entry = entry or _entry(path, kind, host, status, xattrs)
+        except OSError:
+            break  # a link of /proc that may not be read, or a file that went away
         if kind is not Kind.DIRECTORY:
             break
         directories.append(host)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tracestrip.errors import EnvironmentLack
 from tracestrip.rootfs.tree import Entry, Kind, Tree, parent
+from tracestrip.signals import held, let_through
 
 _DEVICE_BITS = {Kind.CHARACTER: 0o020000, Kind.BLOCK: 0o060000, Kind.FIFO: 0o010000}
 _PR_SET_PDEATHSIG = 1
@@ -26,16 +27,17 @@ _XATTR_REFUSALS = (
 def extract(tree: Tree, destination: Path) -> None:
     """Write all of *tree* into *destination*, an empty directory. Raises EnvironmentLack (no space, no root)."""
     report, report_end = os.pipe2(os.O_CLOEXEC)
-    child = _start(lambda: _write_all(tree, destination), report_end)
-    os.close(report_end)
-    try:
-        with open(report, "rb") as pipe:
-            failure = pipe.read()
+    with held() as before:
+        child = _start(lambda: _write_all(tree, destination), report_end)
+        os.close(report_end)
+        try:
+            with let_through(before), open(report, "rb") as pipe:
+                failure = pipe.read()
+        except BaseException:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
         _, status = os.waitpid(child, 0)
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise
     if failure or status:
         reason = os.fsdecode(failure) or f"the writer ended with status {status}"
         raise EnvironmentLack(f"{destination}: the image cannot be extracted: {reason}: set TMPDIR to a place with room")

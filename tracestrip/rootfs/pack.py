@@ -4,12 +4,13 @@ The same entries give the same bytes: sorted by path, PAX where the old format c
 looked up by number in a container), hard links in one direction.
 """
 
+import errno
 import hashlib
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tracestrip.errors import ImageError
+from tracestrip.errors import EnvironmentLack, ImageError
 from tracestrip.image.image import LayerArchive
 from tracestrip.rootfs.tree import Entry, Kind, chunks
 
@@ -26,14 +27,19 @@ _TYPES = {
 def pack(entries: Iterable[Entry], file: Path, latest: int | None = None) -> LayerArchive:
     """Write a layer archive of *entries* to *file*; what is younger than *latest*, in seconds since the epoch, gets that time.
 
-    Raises OSError; ImageError when a source changed meanwhile.
+    Raises OSError; ImageError when a source changed meanwhile, EnvironmentLack when there is no room.
     """
     digest = hashlib.sha256()
     size = 0
-    with file.open("wb") as output:
-        for piece in _archive(entries, None if latest is None else latest * 10**9):
-            digest.update(piece)
-            size += output.write(piece)
+    try:
+        with file.open("wb") as output:
+            for piece in _archive(entries, None if latest is None else latest * 10**9):
+                digest.update(piece)
+                size += output.write(piece)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise EnvironmentLack(f"{file}: {error.strerror}: set TMPDIR to a place with room for the layer") from error
     return LayerArchive(file, 0, size, f"sha256:{digest.hexdigest()}")
 
 
