@@ -13,6 +13,7 @@ import pytest
 
 from tests.bench.observer import fixture_archive
 from tests.images import image_archive
+from tests.machine import CGROUP, DIRECTORY, MOUNT, NETWORK, PROCESS, SHARED, left_since, snapshot
 from tests.measured import measured
 from tracestrip.image.directory import read_directory
 from tracestrip.observer.client import Sandbox
@@ -132,25 +133,13 @@ def made_up(tmp_path: Path, compiled: Callable[..., Path]) -> Callable[..., Path
 
 
 def leftovers() -> set[str]:
-    """What a run may leave on the machine: its processes, mounts and temporary directories."""
-    found = {str(path) for path in Path("/var/tmp").glob("tracestrip-*")}
-    found |= {line for line in Path("/proc/mounts").read_text().splitlines() if "/tracestrip-" in line.split()[1]}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if "tracestrip.observer" in command:
-            found.add(f"{process.name} {command}")
-    return found
+    """What a run may leave on the machine: its processes, mounts, control groups and temporary directories."""
+    return {thing.name for thing in snapshot() if thing.kind != NETWORK and "tracestrip" in thing.name}
 
 
 @pytest.fixture(autouse=True)
 def machine_as_before() -> Iterator[None]:
-    """Every test: no process, mount or temporary directory is left."""
-    before = leftovers()
+    """Every test: nothing is left of what it ran."""
+    before = snapshot()
     yield
-    deadline = time.monotonic() + 5
-    while (left := leftovers() - before) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left
+    assert not left_since(before, PROCESS, MOUNT, CGROUP, DIRECTORY, SHARED)
