@@ -13,7 +13,7 @@ import pytest
 
 from tests.bench.observer import fixture_archive
 from tests.images import image_archive
-from tests.machine import CGROUP, DIRECTORY, MOUNT, NETWORK, PROCESS, SHARED, left_since, snapshot
+from tests.machine import CGROUP, DIRECTORY, MOUNT, PROCESS, SHARED, left_since, snapshot
 from tests.measured import measured
 from tracestrip.image.directory import read_directory
 from tracestrip.observer.client import Sandbox
@@ -130,11 +130,6 @@ def made_up(tmp_path: Path, compiled: Callable[..., Path]) -> Callable[..., Path
         return image_archive(tmp_path / "made-up.tar", program, config)
 
     return make
-
-
-def leftovers() -> set[str]:
-    """What a run may leave on the machine: its processes, mounts, control groups and temporary directories."""
-    return {thing.name for thing in snapshot() if thing.kind != NETWORK and "tracestrip" in thing.name}
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Readiness, probes and commands inside; every way to fail, with its exit code and one line."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TOP, Command, fails, leftovers
+from tests.conftest import TOP, Command, fails
 
 SERVER = "/usr/bin/python3 -m http.server 8080"
 
@@ -153,44 +152,6 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return process
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_cleans_up(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with start(tmp_path) as process:
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=10)
-    assert process.returncode == code
-    assert stderr.count("\n") == 1
-    assert not list(tmp_path.glob("*out.tar*"))
-    assert not leftovers()
-
-
-def test_killed_run_leaves_no_process_and_the_next_one_clears_the_rest(
-    tracestrip: Command, tmp_path: Path, output: str
-) -> None:
-    with start(tmp_path) as process:
-        process.kill()
-        process.communicate(timeout=10)
-    deadline = time.monotonic() + 5
-    while any("tracestrip.observer" in left for left in leftovers()):
-        assert time.monotonic() < deadline, leftovers()
-        time.sleep(0.02)
-    assert tracestrip("run", "dir:/", "-e", "/bin/true", "-o", output).code == 0
-    assert not leftovers()
-
-
-def test_killed_observer_is_told_and_takes_the_target_with_it(tmp_path: Path) -> None:
-    with start(tmp_path) as process:
-        observers = [left.split()[0] for left in leftovers() if "'tracestrip.observer'" in left]
-        (observer,) = (pid for pid in observers if is_child(pid, process.pid))
-        os.kill(int(observer), signal.SIGKILL)
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode in (4, 5), stderr
-
-
-def is_child(pid: str, parent: int) -> bool:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == parent
 
 
 def test_two_runs_at_once_are_independent(tracestrip: Command, tmp_path: Path, output: str) -> None:
