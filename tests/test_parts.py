@@ -245,3 +245,10 @@ def test_abandoned_scratch_directories_are_cleared_and_live_ones_stay(tmp_path: 
         time.sleep(0.01)
         with scratch_directory():
             assert not place.exists()
+
+
+def test_a_file_that_gets_its_name_leaves_the_callers_signals_alone(tmp_path: Path) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with whole_file(tmp_path / "file") as file:
+        file.write(b"x")
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
