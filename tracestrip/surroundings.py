@@ -56,7 +56,8 @@ class Surroundings:
         for bind in self.binds:
             if not os.path.exists(bind.source):
                 raise UsageError(f"--mount {bind.source}: there is no such file or directory: make it, or name another")
-        missing = [name for name in capabilities.NAMES if capabilities.has(self.capabilities & ~capabilities.available(), name)]
+        lacking = self.capabilities & ~capabilities.available()
+        missing = [name for name in capabilities.NAMES if capabilities.has(lacking, name)]
         if missing:
             raise EnvironmentLack(f"this machine's root lacks the capability {missing[0]}: leave it out of --cap-add")
 

@@ -15,7 +15,7 @@ from tracestrip.errors import ImageError, TracestripError, UsageError
 from tracestrip.observer import linux
 from tracestrip.observer.job import Bind, Job, Tmpfs
 from tracestrip.observer.mountinfo import mounts
-from tracestrip.observer.places import attach, find_place, mount_path
+from tracestrip.observer.places import find_place
 from tracestrip.observer.wire import raw, text
 
 CgroupViews = tuple[tuple[bytes, bytes, bytes], ...]
@@ -91,8 +91,10 @@ def _further_mounts(job: Job, files: dict[bytes, int], binds: list[tuple[Bind, i
 
 def _mount_volume(volume: bytes) -> None:
     """A mount of its own, as an engine's volume: files are neither renamed nor linked across it."""
-    place = find_place(volume, directory=True)
-    attach(linux.clone_mount(place.descriptor), place)
+    with find_place(volume, directory=True) as place:
+        mount = linux.clone_mount(place.descriptor)
+        linux.attach_mount(mount, place.descriptor)
+        os.close(mount)
 
 
 def _mount_tmpfs(tmpfs: Tmpfs) -> None:
@@ -101,16 +103,16 @@ def _mount_tmpfs(tmpfs: Tmpfs) -> None:
     mode = None
     if os.path.isdir(point) and "mode=" not in tmpfs.options:
         mode = stat.S_IMODE(os.stat(point).st_mode)
-    place = find_place(point, directory=True)
-    linux.mount(b"tmpfs", mount_path(place), b"tmpfs", tmpfs.flags, tmpfs.options.encode())
-    if mode is not None:
-        os.chmod(place.path, mode)
+    with find_place(point, directory=True) as place:
+        linux.mount(b"tmpfs", b"/proc/self/fd/%d" % place.descriptor, b"tmpfs", tmpfs.flags, tmpfs.options.encode())
+        if mode is not None:
+            os.chmod(place.path, mode)
 
 
 def _mount_bind(bind: Bind, tree: int) -> None:
     is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
-    place = find_place(raw(bind.target), directory=is_directory)
-    attach(tree, place)
+    with find_place(raw(bind.target), directory=is_directory) as place:
+        linux.attach_mount(tree, place.descriptor)
     if not bind.read_only:
         return
     try:
@@ -133,10 +135,10 @@ def _mount_supplied(path: bytes, file: int) -> None:
     """Not over a device: /dev/null has other uses. Over a directory neither: the image does without the file."""
     if os.path.isdir(path):
         return
-    place = find_place(path, directory=False)
-    if place.path.startswith(b"/dev/"):
-        raise OSError(errno.EXDEV, f"it leads to {text(place.path)}")
-    attach(file, place)
+    with find_place(path, directory=False) as place:
+        if place.path.startswith(b"/dev/"):
+            raise OSError(errno.EXDEV, f"it leads to {text(place.path)}")
+        linux.attach_mount(file, place.descriptor)
 
 
 def _ensure_directory(path: bytes) -> None:
@@ -201,8 +203,8 @@ def _mask() -> None:
 
 
 def _make_directory(path: bytes) -> None:
-    with suppress(OSError):  # then the launch says that it cannot be entered
-        find_place(path, directory=True).close()
+    with suppress(OSError), find_place(path, directory=True):  # else the launch says that it cannot be entered
+        pass
 
 
 def _make_what_an_engine_makes() -> None:

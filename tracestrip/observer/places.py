@@ -8,27 +8,24 @@ import errno
 import os
 import stat
 from collections import deque
-
-from tracestrip.observer import linux
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 _MOST_SYMLINKS = 40  # MAXSYMLINKS, path_resolution(7)
 
 
-class Place:
-    """A file or directory of the sandbox, by its own name and a descriptor of it (O_PATH)."""
+class Place(NamedTuple):
+    """A file or directory of the sandbox."""
 
-    def __init__(self, path: bytes, descriptor: int) -> None:
-        self.path, self.descriptor = path, descriptor
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(os.fstat(self.descriptor).st_mode)
-
-    def close(self) -> None:
-        os.close(self.descriptor)
+    path: bytes
+    """Its own name, without symlinks."""
+    descriptor: int
+    """Of it, with O_PATH."""
 
 
-def find_place(path: bytes, *, directory: bool) -> Place:
+@contextmanager
+def find_place(path: bytes, *, directory: bool) -> Iterator[Place]:
     """The absolute *path* without its symlinks; made, as a directory or an empty file, where it is missing.
 
     Raises OSError: ELOOP for too many symlinks, EXDEV for what lies in a file system of the kernel's or is the root itself.
@@ -54,7 +51,11 @@ def find_place(path: bytes, *, directory: bool) -> Place:
     if found[1:2] in ([], [b"proc"], [b"sys"]):
         raise OSError(errno.EXDEV, f"it leads to {os.fsdecode(b'/'.join(found) or b'/')}", path)
     own = b"/".join(found)
-    return Place(own, os.open(own, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+    descriptor = os.open(own, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield Place(own, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _looked_up(path: bytes, *, directory: bool) -> bytes | None:
@@ -72,13 +73,3 @@ def _looked_up(path: bytes, *, directory: bool) -> bytes | None:
     if directory and not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     return None
-
-
-def mount_path(place: Place) -> bytes:
-    """For calls that take no descriptor: a name that leads there whatever is mounted meanwhile."""
-    return b"/proc/self/fd/%d" % place.descriptor
-
-
-def attach(mount_descriptor: int, place: Place) -> None:
-    """Mount there what `linux.clone_mount` gave."""
-    linux.attach_mount(mount_descriptor, place.descriptor)

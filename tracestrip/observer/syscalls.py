@@ -19,6 +19,7 @@ Numbers are from the kernel's asm/unistd_64.h, asm/unistd_32.h and asm-generic/u
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 AUDIT_ARCH_X86_64 = 0xC000003E
 AUDIT_ARCH_I386 = 0x40000003
@@ -162,6 +163,7 @@ class Call:
     """The only path, where its name and one argument say all, and the call changes nothing for later ones."""
 
 
+@cache
 def calls_of(architecture: int) -> dict[int, Call]:
     """The table for one AUDIT_ARCH_* value, by system-call number."""
     column = (AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64).index(architecture) + 1
