@@ -21,6 +21,7 @@ class Named(NamedTuple):
     """A path as a call names it."""
 
     path: bytes
+    """Empty: the file of the descriptor itself."""
     kind: str
     directory: int | None
     """The descriptor that it is relative to, None for the working directory."""
@@ -36,6 +37,9 @@ def named(memory: Memory, notification: Notification, argument: PathArgument) ->
     """The path of one argument, or several of an array. Raises OSError for a pointer to nowhere: the call fails too."""
     pid, arguments = notification.pid, notification.arguments
     address = arguments[argument.address]
+    if argument.form == "f":
+        yield Named(b"", argument.kind, address, follow=False, creates=False, in_directory=False)
+        return
     if argument.form == "p":
         path = memory.string(pid, address)
         if argument.follow == "config" and not _is_path(arguments[argument.follow_argument or 0], path):

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect_right
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -21,6 +22,7 @@ from tracestrip.observer.wire import Channel, Message, Observation, Use, raw
 _PYTHON = (sys.executable, "-I", "-S", "-c")
 """A bare interpreter: neither PYTHON* variables nor site hooks; it gets this process's search path instead."""
 
+_TAIL, _MOST_STDOUT = 1 << 16, 16 << 20  # bytes
 _PATIENCE = 60.0  # seconds for an answer that comes at once, unless something is wrong
 
 
@@ -32,6 +34,8 @@ class Completed:
     """Exit code; negative: the signal that ended it."""
     output: bytes
     """The last of what it wrote to stdout and stderr, at most 64 KiB."""
+    stdout: bytes | None = None
+    """All of its stdout; None where it was more than 16 MiB, and for a command that was run inside."""
 
 
 def _program(module: str, *arguments: object) -> list[str]:
@@ -40,26 +44,29 @@ def _program(module: str, *arguments: object) -> list[str]:
     return [*_PYTHON, run, *map(str, arguments)]
 
 
-def _tail_until_end(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """The last 64 KiB that *process* wrote, until it ends or the deadline comes."""
-    tail = bytearray()
+def _written_until_end(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes | None]:
+    """The `output` and the `stdout` of a `Completed`: what *process* writes until it ends or the deadline comes."""
+    tail, stdout = bytearray(), bytearray()
     ended = os.pidfd_open(process.pid)
-    output = process.stdout
-    assert output is not None
+    pipes = [pipe.fileno() for pipe in (process.stdout, process.stderr) if pipe is not None]
     try:
         while (left := deadline - time.monotonic()) > 0:
-            ready = select.select([output.fileno(), ended], [], [], left)[0]
-            if output.fileno() in ready:
-                chunk = os.read(output.fileno(), 1 << 16)
-                tail = (tail + chunk)[-(1 << 16) :]
-                if chunk:
-                    continue
-            if ended in ready:
+            ready = select.select([*pipes, ended], [], [], left)[0]
+            wrote = False
+            for pipe in [pipe for pipe in ready if pipe != ended]:
+                chunk = os.read(pipe, 1 << 16)
+                tail = (tail + chunk)[-_TAIL:]
+                if process.stdout is not None and pipe == process.stdout.fileno() and len(stdout) <= _MOST_STDOUT:
+                    stdout += chunk
+                wrote = wrote or bool(chunk)
+            if ended in ready and not wrote:
                 process.wait()
                 break
+            if not wrote:
+                pipes = [pipe for pipe in pipes if pipe not in ready]  # closed at the other end
     finally:
         os.close(ended)
-    return bytes(tail)
+    return bytes(tail), bytes(stdout) if len(stdout) <= _MOST_STDOUT else None
 
 
 class Sandbox:
@@ -77,6 +84,7 @@ class Sandbox:
         self._ended: dict[int, Completed] = {}
         self._failed: dict[int, Message] = {}
         self._alive = False
+        self._phases: list[tuple[float, str]] = []
         self._record = record_of(Path(job.scratch))
         self._network = job.network
         self._memory_kills = _machine_memory_kills()
@@ -189,27 +197,36 @@ class Sandbox:
         network = f"/proc/{self._init}/ns/net" if self._network == "sandbox" else "/proc/self/ns/net"
         process = subprocess.Popen(
             _program("tracestrip.observer.join", os.getpid(), network, *arguments),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         with process:
             try:
-                output = _tail_until_end(process, time.monotonic() + seconds)
+                output, stdout = _written_until_end(process, time.monotonic() + seconds)
                 status = -9 if process.poll() is None else process.returncode
             finally:
                 process.kill()
-            return Completed(status, output)
+            return Completed(status, output, stdout)
+
+    def enter(self, phase: str) -> None:
+        """The target is put through *phase* from now on: each use will say in which one it came first."""
+        self._phases.append((time.monotonic(), phase))
+
+    def _phase_at(self, moment: float) -> str:
+        index = bisect_right(self._phases, moment, key=lambda phase: phase[0])
+        return self._phases[index - 1][1] if index else ""
 
     def stop(self, signal_number: int, grace: float) -> Observation:
         """End everything inside: *signal_number* first, SIGKILL after *grace* seconds. What was used.
 
         Raises TargetError when the observer itself failed.
         """
+        self.enter("the stop")
         self._send({"do": "stop", "signal": signal_number, "grace": grace})
         message = self._awaited("observation", seconds=grace + _PATIENCE)
         if message["overflow"]:
             raise TargetError("the target names more files than can be recorded: exercise less of it at a time")
-        uses, tracers = map(Use.from_message, message["uses"]), map(raw, message["tracers"])
-        return Observation(tuple(uses), message["calls"], message["overflow"], tuple(tracers))
+        uses = (replace(use, during=self._phase_at(use.moment)) for use in map(Use.from_message, message["uses"]))
+        return Observation(tuple(uses), message["calls"], message["overflow"], tuple(map(raw, message["tracers"])))
 
     def kill(self) -> None:
         """End everything at once. The kernel takes the tracees, the namespaces and the mounts with the observer."""

@@ -68,6 +68,10 @@ class Job:
     observed: bool = True
     """Whether the files that commands use are recorded."""
 
+    def variable(self, name: str) -> str:
+        """Of the environment; empty where it is not set."""
+        return dict(pair.partition("=")[::2] for pair in self.environment).get(name, "")
+
     def to_message(self) -> dict[str, Any]:
         return asdict(self)
 

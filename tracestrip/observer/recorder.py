@@ -6,6 +6,7 @@ Only the entry of a call is seen, not its result: whether the name exists is the
 import ctypes
 import os
 import stat
+import time
 from contextlib import suppress
 
 from tracestrip.observer import paths
@@ -140,7 +141,7 @@ class Recorder:
 
     def _observe(self, pid: int, name: Named) -> bool:
         """Whether it needs no second look, as long as no name is moved."""
-        if not name.path and name.kind != "executed":
+        if not name.path and name.kind not in ("executed", "listed"):
             return False  # the descriptor's own file (AT_EMPTY_PATH), which its open told of; or no file at all
         way = (*self._placed(pid, name), name.kind, name.follow, name.creates)
         if way not in self._settled:
@@ -167,7 +168,7 @@ class Recorder:
         if led in ways:
             return
         self._room -= _USE_MEMORY + 3 * len(path)
-        ways[led] = Use(path, kind, follow, creates, led.end, self._process(pid), root, led.links)
+        ways[led] = Use(path, kind, follow, creates, led.end, self._process(pid), root, led.links, time.monotonic())
         if led.end is not None and kind in ("executed", "interpreted"):
             self._programs.add(led.end)
             if kind == "executed":

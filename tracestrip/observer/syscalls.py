@@ -8,6 +8,7 @@ WHERE   p1: a string in argument 1, relative to the working directory. d0p1: the
         argument 0 is a descriptor of (or AT_FDCWD); an empty string names the descriptor's own file.
         s1: a `struct sockaddr` in argument 1 with its length in argument 2 (AF_UNIX counts). m1: the address in the
         `struct msghdr` at argument 1. v1: those of the `struct mmsghdr` array at argument 1, as many as argument 2 says.
+        f0: no path, but the file that argument 0 is a descriptor of.
 FOLLOW  whether a symlink in the last component is followed. yes, no, or which argument says so: at3 (AT_SYMLINK_NOFOLLOW
         in argument 3), atfollow4 (AT_SYMLINK_FOLLOW in argument 4), open1 (O_NOFOLLOW, O_CREAT and O_EXCL in argument 1),
         how2 (a `struct open_how` in argument 2), watch2 (IN_DONT_FOLLOW in argument 2), creat (as open with O_CREAT);
@@ -94,6 +95,9 @@ TABLE = """
     removexattrat           466    466    466   changed:d0p1:at2
     file_getattr            468    468    468   checked:d0p1:at4
     file_setattr            469    469    469   changed:d0p1:at4
+    getdents                 78    141      -   listed:f0:no
+    getdents64              217    220     61   listed:f0:no
+    readdir                   -     89      -   listed:f0:no
     inotify_add_watch       254    292     27   watched:p1:watch2
     fanotify_mark           301      -    263   watched:d3p4:yes
     fanotify_mark             -    339      -   watched:d4p5:yes
@@ -138,11 +142,11 @@ class PathArgument:
 
     kind: str
     form: str
-    """p, s, m or v of WHERE."""
+    """p, s, m, v or f of WHERE."""
     directory: int | None
     """Index of the argument with the directory descriptor; None: the working directory."""
     address: int
-    """Index of the argument that points to the path, or to what holds it."""
+    """Index of the argument that points to the path, or to what holds it; of the descriptor itself."""
     follow: str
     follow_argument: int | None
     """Index of the argument that says whether a symlink is followed, or holds what says it; None: it is always the same."""

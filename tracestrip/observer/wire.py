@@ -42,9 +42,9 @@ class Use:
     path: bytes
     """Absolute inside the sandbox, as it was asked for: symlinks and ".." are still in it."""
     kind: str
-    """executed, interpreted, opened, checked, readlink, entered, created, linked, renamed, removed, changed, connected,
-    mounted or watched. *linked* and *renamed*: the file has another name later. *interpreted* is what the kernel opens
-    for an executed file: its `#!` program, its ELF interpreter or that of binfmt_misc."""
+    """executed, interpreted, opened, listed, checked, readlink, entered, created, linked, renamed, removed, changed,
+    connected, mounted or watched. *linked* and *renamed*: the file has another name later. *interpreted* is what the
+    kernel opens for an executed file: its `#!` program, its ELF interpreter or that of binfmt_misc."""
     follow: bool
     """Whether a symlink in the last component was followed."""
     creates: bool
@@ -56,6 +56,10 @@ class Use:
     """The root directory of the lookup, as chroot(2) or RESOLVE_IN_ROOT set it: absolute symlinks lead there."""
     links: tuple[bytes, ...] = ()
     """The symlinks that were on the way at that time, by their own names."""
+    moment: float = 0.0
+    """Of its first time: seconds of CLOCK_MONOTONIC."""
+    during: str = ""
+    """What the target was being put through then, as `client.Sandbox.enter` was told; known when the run is over."""
 
     def to_message(self) -> Message:
         return {
@@ -68,6 +72,8 @@ class Use:
             "program": text(self.process.program),
             "root": text(self.root),
             "links": [text(link) for link in self.links],
+            "moment": self.moment,
+            "during": self.during,
         }
 
     @classmethod
@@ -81,6 +87,8 @@ class Use:
             process=Process(message["pid"], raw(message["program"])),
             root=raw(message["root"]),
             links=tuple(map(raw, message["links"])),
+            moment=float(message["moment"]),
+            during=str(message["during"]),
         )
 
 
@@ -95,6 +103,14 @@ class Observation:
     """Whether there were more than could be kept."""
     tracers: tuple[bytes, ...] = ()
     """Programs that tried to trace a process by themselves; they can't, since the observer does."""
+
+    def united(self, later: "Observation") -> "Observation":
+        """What was used in either run; of each use the first time."""
+        known: dict[Any, Use] = {}
+        for use in (*self.uses, *later.uses):
+            known.setdefault((use.path, use.kind, use.follow, use.creates, use.resolved, use.root, use.links), use)
+        calls, overflow = self.calls + later.calls, self.overflow or later.overflow
+        return Observation(tuple(known.values()), calls, overflow, tuple(dict.fromkeys(self.tracers + later.tracers)))
 
 
 class Channel:
