@@ -6,6 +6,7 @@ subdirectories and DF_1_NODEFLIB.
 """
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,27 +37,47 @@ def needed_libraries(tree: Tree, entry: Entry, library_path: bytes) -> list[byte
     start = read_dynamic(tree, entry)
     if start is None:
         return []
-    configured = _configured_directories(tree)
-    wanted_path = tuple(filter(None, library_path.split(b":")))
+    search = _Search(tree, start.machine, library_path)
     found: dict[bytes, bytes | None] = {}
     queue = [(start, start.rpath)]
     while queue:
         dynamic, inherited = queue.pop()
         for name in dynamic.needed:
-            if name in found:
-                continue
-            before = () if dynamic.runpath else inherited
-            directories = (*before, *wanted_path, *dynamic.runpath, *configured, *_USUAL_DIRECTORIES)
-            candidates = [name] if b"/" in name else [directory + b"/" + name for directory in directories]
-            found[name] = None
-            for candidate in candidates:
-                library = walk(tree, candidate).entry
-                loaded = read_dynamic(tree, library) if library is not None else None
-                if loaded is not None and loaded.machine == start.machine:
+            if name not in found:
+                found[name] = None
+                for candidate, loaded in search.loadable(name, dynamic, inherited):
                     found[name] = candidate
                     queue.append((loaded, (*loaded.rpath, *inherited)))
                     break
     return [path for path in found.values() if path is not None]
+
+
+def find_library(tree: Tree, entry: Entry, name: bytes, library_path: bytes) -> bytes | None:
+    """Where dlopen(3), called by *entry*, finds the library *name*; None where it does not."""
+    caller = read_dynamic(tree, entry)
+    if caller is None:
+        return None
+    found = _Search(tree, caller.machine, library_path).loadable(name, caller, caller.rpath)
+    return next((path for path, _ in found), None)
+
+
+class _Search:
+    """The directories that are searched for every file of a program, for libraries of its own machine."""
+
+    def __init__(self, tree: Tree, machine: tuple[int, str], library_path: bytes) -> None:
+        self._tree, self._machine = tree, machine
+        self._wanted = tuple(filter(None, library_path.split(b":")))
+        self._last = (*_configured_directories(tree), *_USUAL_DIRECTORIES)
+
+    def loadable(self, name: bytes, dynamic: Dynamic, inherited: tuple[bytes, ...]) -> Iterator[tuple[bytes, Dynamic]]:
+        """The paths that are tried for *name* and can be loaded, with their dynamic sections. *inherited*: DT_RPATH so far."""
+        before = () if dynamic.runpath else inherited
+        directories = (*before, *self._wanted, *dynamic.runpath, *self._last)
+        for path in [name] if b"/" in name else [directory + b"/" + name for directory in directories]:
+            library = walk(self._tree, path).entry if path.startswith(b"/") else None
+            loaded = read_dynamic(self._tree, library) if library is not None else None
+            if loaded is not None and loaded.machine == self._machine:
+                yield path, loaded
 
 
 def read_dynamic(tree: Tree, entry: Entry) -> Dynamic | None:
