@@ -25,7 +25,7 @@ from tests.conftest import TOP
 from tests.images import image_archive, stripped_layer
 from tests.machine import MOUNT, NETWORK, PROCESS, Thing, command_line, descendants, left_since, snapshot, tree
 
-READING, EXTRACTING, RUNNING, ASKING, WRITING = "reading", "extracting", "running", "asking", "writing"
+READING, EXTRACTING, RUNNING, ASKING, WRITING, VERIFYING = "reading", "extracting", "running", "asking", "writing", "verifying"
 PUBLISHING = "publishing"
 """The second part of the last step, when the layer is there."""
 CLEARING = "clearing"
@@ -40,11 +40,11 @@ run, publish, told = pipeline.run, pipeline.publish, int(sys.argv.pop(1))
 def tell(text):
     os.write(told, text.encode() + b"\\n")
 
-def watched(request, step):
+def watched(subject, scenario, wanted, step, stable):
     def tell_and_step(text):
         tell(text)
         step(text)
-    return run(request, tell_and_step)
+    return run(subject, scenario, wanted, tell_and_step, stable)
 
 def publish_watched(*arguments):
     tell("publishing")
@@ -148,13 +148,12 @@ class Run:
 
     def reach(self, phase: str) -> None:
         """Wait until the run says that it begins."""
-        if phase == CLEARING:
-            self.find(REMOVAL)
-            return
         while not any(line.startswith(phase) for line in self._told.decode().splitlines()):
             news = os.read(self._steps, 4096) if select.select([self._steps], [], [], 30)[0] else b""
             assert news, f"{phase} did not begin: {self.stderr}"
             self._told += news
+        if phase == CLEARING:
+            self.find(REMOVAL)
 
     def find(self, part: Part) -> int:
         """The pid of one, as soon as it is there."""
@@ -311,6 +310,7 @@ def arguments(padded: Path, programs: Path) -> Callable[[str], tuple[object, ...
     of_padded = (f"docker-archive:{padded}", "--include", "/pad")
     of = {
         RUNNING: ("dir:/", "-e", "/bin/sleep 1000", "--wait", "0", "--probe", "sleep 0.3", "--stop-timeout", "0.2"),
+        VERIFYING: ("dir:/", "-e", "/bin/sleep 1000", "--wait", "0", "--probe", "sleep 0.3", "--stop-timeout", "0.2"),
         ASKING: ("dir:/", "-e", "/bin/true", *(f"--include={programs}/{name}" for name in (*range(40), "z"))),
         PUBLISHING: ("dir:/", "-e", "/bin/true", "--include", padded),
         CLEARING: of_padded[:1],
@@ -324,7 +324,7 @@ def delay(*case: object) -> float:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("phase", [READING, EXTRACTING, RUNNING, ASKING, WRITING])
+@pytest.mark.parametrize("phase", [READING, EXTRACTING, RUNNING, ASKING, WRITING, VERIFYING])
 def test_interrupted_run_leaves_nothing(
     tmp_path: Path, arguments: Callable[[str], tuple[object, ...]], phase: str, number: signal.Signals
 ) -> None:
@@ -354,7 +354,7 @@ def test_output_is_whole_or_not_there(
             assert code == (0 if published else 128 + number), run.stderr
 
 
-@pytest.mark.parametrize("phase", [EXTRACTING, RUNNING, ASKING])
+@pytest.mark.parametrize("phase", [EXTRACTING, RUNNING, ASKING, VERIFYING])
 def test_interrupt_of_a_terminal_comes_to_all_processes(
     tmp_path: Path, arguments: Callable[[str], tuple[object, ...]], phase: str
 ) -> None:
@@ -412,7 +412,7 @@ def test_signal_while_an_error_is_told(tmp_path: Path) -> None:
         says_one_line(run, code)
 
 
-@pytest.mark.parametrize("phase", [READING, EXTRACTING, RUNNING, ASKING, WRITING, CLEARING])
+@pytest.mark.parametrize("phase", [READING, EXTRACTING, RUNNING, ASKING, WRITING, VERIFYING, CLEARING])
 def test_killed_run_leaves_no_process_and_the_next_one_clears_the_rest(
     tmp_path: Path, arguments: Callable[[str], tuple[object, ...]], phase: str
 ) -> None:
@@ -428,7 +428,7 @@ def test_killed_run_leaves_no_process_and_the_next_one_clears_the_rest(
     assert not left_since(before)
 
 
-@pytest.mark.parametrize("phase", [EXTRACTING, RUNNING, ASKING])
+@pytest.mark.parametrize("phase", [EXTRACTING, RUNNING, ASKING, VERIFYING])
 def test_kernel_ends_all_parts_of_a_killed_run(
     tmp_path: Path, arguments: Callable[[str], tuple[object, ...]], phase: str
 ) -> None:
@@ -436,7 +436,7 @@ def test_kernel_ends_all_parts_of_a_killed_run(
     before = snapshot()
     with started(tmp_path / "run", *arguments(phase)) as run:
         run.reach(phase)
-        run.find({EXTRACTING: WRITER, RUNNING: PROBE, ASKING: LOADER}[phase])
+        run.find({EXTRACTING: WRITER, RUNNING: PROBE, ASKING: LOADER, VERIFYING: PROBE}[phase])
         time.sleep(0.05)  # each has told the kernel whose end is its own
         run.freeze()
         run.process.kill()
@@ -457,6 +457,9 @@ def test_kernel_ends_all_parts_of_a_killed_run(
         (RUNNING, JOINER, {0, 5}),  # a probe that fails is tried again
         (RUNNING, PROBE_INIT, {0, 5}),
         (RUNNING, PROBE, {0, 5}),
+        (VERIFYING, OBSERVER, {4}),
+        (VERIFYING, INIT, {4}),
+        (VERIFYING, TARGET, {6}),  # nothing is missing: the result is to blame
         (ASKING, OBSERVER, {0, 4}),
         (ASKING, INIT, {0, 4}),
         (ASKING, LOADER, {0, 4}),
@@ -470,8 +473,8 @@ def test_killed_part_is_told_or_does_not_matter(
     before = snapshot()
     with started(tmp_path / "run", *arguments(phase)) as run:
         run.reach(phase)
-        if phase in (RUNNING, ASKING):
-            run.find(PROBE if phase == RUNNING else LOADER)
+        if phase in (RUNNING, ASKING, VERIFYING):
+            run.find(LOADER if phase == ASKING else PROBE)
         run.send(part, signal.SIGKILL, delay(phase, part.name))
         code = run.end()
         assert code in codes, run.stderr

@@ -95,7 +95,9 @@ def used_bytes(place: Path) -> int:
 CALLER = """
 import gc, json, os, sys
 from pathlib import Path
-from tracestrip.pipeline import Request, run
+from tracestrip.destination import Place
+from tracestrip.pipeline import Subject, Wanted, run
+from tracestrip.trial import Scenario
 
 def has_children():
     try:
@@ -118,8 +120,8 @@ def measure():
 image, output = sys.argv[1:]
 for number in range(60):
     steps = []
-    report = run(Request(image, output=f"docker-archive:{output}", force=True), steps.append)
-    assert steps and report.layer_bytes > 0
+    report = run(Subject(image), Scenario(), Wanted(Place(output=f"docker-archive:{output}", force=True)), steps.append)
+    assert steps and report.layer.size > 0 and report.verification.passed
     del report
     print(json.dumps(measure()))
 """

@@ -6,6 +6,7 @@
     ├── TargetError         4   the target could not start, crashed, or could not be traced
     │   └── ObserverLost    4   what observes it ended
     ├── ExerciseError       5   a probe failed on the original image, or readiness never came
+    ├── VerificationError   6   the stripped image failed verification: nothing was published
     ├── EnvironmentLack     7   the environment lacks something
     └── Interrupted   130, 143  a signal ended the run
 
@@ -51,6 +52,12 @@ class ExerciseError(TracestripError):
     """A probe failed on the original image, or the target never became ready."""
 
     exit_code = 5
+
+
+class VerificationError(TracestripError):
+    """The stripped image does not do what the original did."""
+
+    exit_code = 6
 
 
 class EnvironmentLack(TracestripError):  # noqa: N818 - the word says it

@@ -33,6 +33,17 @@ def scratch_directory() -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def working_directory(scratch: Path, name: str) -> Iterator[Path]:
+    """An empty directory in *scratch* that goes with its block: a run may have written gigabytes."""
+    path = scratch / name
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        _remove(path)
+
+
 def _made(place: Path) -> tuple[Path, int]:
     """A new directory and its lock. Before it is locked, another run may take it for an abandoned one."""
     while True:

@@ -1,9 +1,10 @@
 """Runs the target and puts it through the plan. Knows the sandbox's handle only: not what is observed, nor why."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tracestrip.errors import ExerciseError, TargetError
+from tracestrip.errors import ExerciseError, ObserverLost, TargetError, TracestripError
 from tracestrip.exercise.plan import Plan, probe_arguments, split_command
 from tracestrip.observer.client import Completed, Sandbox
 
@@ -12,41 +13,104 @@ _PROBE_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """A probe that succeeded."""
+class Answer:
+    """A probe, or a command inside, that succeeded."""
 
     command: str
     attempts: int
     seconds: float
+    output: bytes | None = None
+    """A probe's stdout; the last of what a command inside wrote. None where it was too long to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exercised:
-    """An exercise that succeeded."""
+    """An exercise that was carried out to its end."""
 
     is_job: bool
     """The target ended by itself; else it is a service."""
-    probes: tuple[ProbeResult, ...]
+    probes: tuple[Answer, ...]
+    """The held-out ones behind the others."""
+    commands: tuple[Answer, ...] = ()
+    ready_after: float = 0.0
+    """Seconds."""
+    output: bytes | None = None
+    """The last of what a job wrote."""
+
+    @property
+    def slowest(self) -> float:
+        """Seconds that the slowest part took."""
+        return max(self.ready_after, *(answer.seconds for answer in (*self.probes, *self.commands)), 0.0)
 
 
-def exercise(sandbox: Sandbox, command: list[str], ports: frozenset[tuple[int, str]], plan: Plan) -> Exercised:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that did not go as it should."""
+
+    what: str
+    remedy: str = ""
+    output: bytes = b""
+    kind: type[TracestripError] = ExerciseError
+
+    def error(self) -> TracestripError:
+        """As it is told when it happens to the original image."""
+        where = "on the original image, " if self.kind is ExerciseError else ""
+        return self.kind(f"{where}{self.what}: {self.remedy}", self.output)
+
+
+class Unmet(Exception):  # noqa: N818 - never seen by a user
+    """The exercise cannot go on."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.what)
+        self.fault = fault
+
+
+def break_off(fault: Fault) -> None:
+    """The first fault ends the exercise."""
+    raise Unmet(fault)
+
+
+def exercise(
+    sandbox: Sandbox, command: list[str], ports: frozenset[tuple[int, str]], plan: Plan, tell: Callable[[Fault], None]
+) -> Exercised:
     """Start *command* and put it through *plan*. *ports*: those whose listening makes it ready; any port when empty.
 
-    Raises TargetError when the target fails, ExerciseError when readiness, a probe or a command inside does.
+    *tell* hears of a probe or a command inside that failed. Raises Unmet when the target fails, or is never ready.
     """
-    target = sandbox.launch(command)
+    sandbox.enter("the start")
+    begun = time.monotonic()
+    target = _launch(sandbox, command)
     _wait_until_ready(sandbox, target, ports, plan)
-    if plan.probes and not sandbox.alive:
-        raise TargetError(
-            f"the target ended before the probes (exit code {_status(sandbox, target)}): keep it in the foreground with -e",
-            sandbox.output(),
-        )
-    probes = tuple(_probe(sandbox, target, probe, plan.timeout) for probe in plan.probes)
-    for inside in plan.commands:
-        _run_inside(sandbox, inside, plan.timeout)
+    ready_after = time.monotonic() - begun
+    if (plan.probes or plan.checks) and not sandbox.alive:
+        raise Unmet(Fault(
+            f"the target ended before the probes (exit code {_status(sandbox, target)})",
+            "keep it in the foreground with -e", sandbox.output(), TargetError,
+        ))  # fmt: skip
+    probes = [_probe(sandbox, target, "--probe", probe, plan.timeout, tell) for probe in plan.probes]
+    commands = [_run_inside(sandbox, inside, plan.timeout, tell) for inside in plan.commands]
+    probes += [_probe(sandbox, target, "--verify-probe", probe, plan.timeout, tell) for probe in plan.checks]
     sandbox.poll(0)
     _check_target(sandbox, target)
-    return Exercised(is_job=not sandbox.alive, probes=probes)
+    ended = None if sandbox.alive else sandbox.ended(target)
+    return Exercised(
+        is_job=not sandbox.alive,
+        probes=tuple(filter(None, probes)),
+        commands=tuple(filter(None, commands)),
+        ready_after=ready_after,
+        output=ended.output if ended else None,
+    )
+
+
+def _launch(sandbox: Sandbox, command: list[str]) -> int:
+    try:
+        return sandbox.launch(command)
+    except ObserverLost:
+        raise
+    except TargetError as error:
+        what, _, remedy = str(error).rpartition(": ")
+        raise Unmet(Fault(what, remedy, error.output, TargetError)) from error
 
 
 def _wait_until_ready(sandbox: Sandbox, target: int, ports: frozenset[tuple[int, str]], plan: Plan) -> None:
@@ -70,10 +134,8 @@ def _wait_until_ready(sandbox: Sandbox, target: int, ports: frozenset[tuple[int,
             return
         if waited >= plan.timeout:
             awaited = _awaited(ports) if plan.ready is None else f"--ready {plan.ready!r} succeeded"
-            raise ExerciseError(
-                f"the target was not ready after {plan.timeout:g} s: not {awaited}: try --ready, --wait or --probe-timeout",
-                sandbox.output(),
-            )
+            what = f"the target was not ready after {plan.timeout:g} s: not {awaited}"
+            raise Unmet(Fault(what, "try --ready, --wait or --probe-timeout", sandbox.output()))
 
 
 def _listens(sandbox: Sandbox, ports: frozenset[tuple[int, str]]) -> bool:
@@ -88,7 +150,13 @@ def _awaited(ports: frozenset[tuple[int, str]]) -> str:
     return f"listening on {names}"
 
 
-def _probe(sandbox: Sandbox, target: int, probe: str, timeout: float) -> ProbeResult:
+def _probe(
+    sandbox: Sandbox, target: int, option: str, probe: str, timeout: float, tell: Callable[[Fault], None]
+) -> Answer | None:
+    if not sandbox.alive:
+        tell(Fault(f"{option[2:]} {probe!r} could not be tried: the target has ended", "see what it wrote"))
+        return None
+    sandbox.enter(f"{option} {probe}")
     arguments = probe_arguments(probe)
     start = time.monotonic()
     attempts = 0
@@ -98,37 +166,44 @@ def _probe(sandbox: Sandbox, target: int, probe: str, timeout: float) -> ProbeRe
         result = sandbox.run_beside(arguments, max(left, 0.1))
         seconds = time.monotonic() - start
         if result.status == 0:
-            return ProbeResult(probe, attempts, seconds)
+            return Answer(probe, attempts, seconds, result.stdout)
         sandbox.poll(_PROBE_PAUSE)
         _check_target(sandbox, target)
         if not sandbox.alive or seconds + _PROBE_PAUSE >= timeout:
             ended = "" if sandbox.alive else ", and the target has ended"
-            raise ExerciseError(
-                f"probe {probe!r} failed on the original image ({_words(result)}, {attempts} attempts in "
-                f"{seconds:.1f} s{ended}): correct the probe, or give it more time with --probe-timeout",
+            tell(Fault(
+                f"{option[2:]} {probe!r} failed ({_words(result)}, {attempts} attempts in {seconds:.1f} s{ended})",
+                "correct the probe, or give it more time with --probe-timeout",
                 result.output + _titled(b"the target wrote last:\n", sandbox.output()),
-            )
+            ))  # fmt: skip
+            return None
 
 
-def _run_inside(sandbox: Sandbox, command: str, timeout: float) -> None:
-    number = sandbox.launch(split_command(command, "--exec"))
-    deadline = time.monotonic() + timeout
+def _run_inside(sandbox: Sandbox, command: str, timeout: float, tell: Callable[[Fault], None]) -> Answer | None:
+    sandbox.enter(f"--exec {command}")
+    start = time.monotonic()
+    try:
+        number = _launch(sandbox, split_command(command, "--exec"))
+    except Unmet as unmet:
+        tell(Fault(f"--exec {command!r}: {unmet.fault.what}", unmet.fault.remedy, unmet.fault.output, TargetError))
+        return None
     while (result := sandbox.ended(number)) is None:
-        left = deadline - time.monotonic()
+        left = start + timeout - time.monotonic()
         if left <= 0:
-            raise ExerciseError(f"--exec {command!r} did not end within {timeout:g} s: allow more with --probe-timeout")
+            tell(Fault(f"--exec {command!r} did not end within {timeout:g} s", "allow more with --probe-timeout"))
+            return None
         sandbox.poll(left)
     if result.status:
-        raise ExerciseError(f"--exec {command!r} failed in the image ({_words(result)}): correct the command", result.output)
+        tell(Fault(f"--exec {command!r} failed in the image ({_words(result)})", "correct the command", result.output))
+        return None
+    return Answer(command, 1, time.monotonic() - start, result.output)
 
 
 def _check_target(sandbox: Sandbox, target: int) -> None:
     result = sandbox.ended(target)
     if result is not None and result.status:
-        raise TargetError(
-            f"the target failed ({_words(result)}): see what it wrote; change its command with -e, its surroundings with --env",
-            sandbox.output(),
-        )
+        remedy = "see what it wrote; change its command with -e, its surroundings with --env"
+        raise Unmet(Fault(f"the target failed ({_words(result)})", remedy, sandbox.output(), TargetError))
 
 
 def _status(sandbox: Sandbox, target: int) -> int:

@@ -2,10 +2,13 @@
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracestrip.errors import UsageError
+
+_LEAST_PATIENCE = 5.0
+_SLOWER = 5  # a machine may do something else meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,8 @@ class Plan:
     """Shell commands of the host, or @FILE: a script."""
     commands: tuple[str, ...] = ()
     """Commands that are run inside, observed; split as a shell would, but run without one."""
+    checks: tuple[str, ...] = ()
+    """Probes that are held out: they come last, and only where a result is verified."""
     ready: str | None = None
     """A command of the host, as a probe, that succeeds when the target is ready."""
     wait: float | None = None
@@ -27,10 +32,23 @@ class Plan:
 
     def check(self) -> None:
         """Raises UsageError for what can never work."""
-        for probe in filter(None, (*self.probes, self.ready)):
+        for probe in filter(None, (*self.probes, *self.checks, self.ready)):
             probe_arguments(probe)
         for command in self.commands:
             split_command(command, "--exec")
+
+    def placed(self) -> "Plan":
+        """The same, with scripts that are found from any working directory."""
+        return replace(
+            self,
+            probes=tuple(map(_placed, self.probes)),
+            checks=tuple(map(_placed, self.checks)),
+            ready=None if self.ready is None else _placed(self.ready),
+        )
+
+    def impatient(self, seconds: float) -> "Plan":
+        """The same for a second time, when nothing needed more than *seconds* the first time: a failure shows sooner."""
+        return replace(self, timeout=min(self.timeout, _LEAST_PATIENCE + _SLOWER * seconds))
 
 
 def probe_arguments(probe: str) -> list[str]:
@@ -42,6 +60,10 @@ def probe_arguments(probe: str) -> list[str]:
         raise UsageError(f"--probe {probe}: no such script: name a file, or give the command itself without @")
     path = str(script.resolve())
     return [path] if os.access(path, os.X_OK) else ["/bin/sh", path]
+
+
+def _placed(probe: str) -> str:
+    return "@" + os.path.abspath(probe[1:]) if probe.startswith("@") else probe
 
 
 def split_command(command: str, option: str) -> list[str]:

@@ -13,6 +13,7 @@ from tracestrip.image.platform import Platform, platform_of
 SOURCE_DIGEST = "tracestrip.source.digest"
 SOURCE_NAME = "tracestrip.source.name"
 VERSION = "tracestrip.version"
+VERIFIED = "tracestrip.verified"
 _BASE = "org.opencontainers.image.base."
 """These annotations name an image that the result shares layers with. It shares none."""
 
@@ -133,6 +134,11 @@ class Config:
 def origin(source: str, digest: str | None) -> dict[str, str]:
     """Labels and annotations that say what the result was made of: the source's name, and its config's digest if it has one."""
     return {SOURCE_NAME: source, VERSION: __version__} | ({SOURCE_DIGEST: digest} if digest else {})
+
+
+def verified(is_proven: bool) -> dict[str, str]:
+    """The label that says whether the result was run before it was published, and did what the source does."""
+    return {VERIFIED: "true" if is_proven else "false"}
 
 
 def without_base(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The kept set: which paths of the image stay, each with its reasons."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tracestrip.observer.wire import Observation, Process, Use
-from tracestrip.rootfs.tree import Entry, Kind, Tree, parent
+from tracestrip.rootfs.tree import Entry, Kind, Tree, join, parent
 from tracestrip.rootfs.walk import walk
 
 RUNTIME_MOUNTS = (b"/proc", b"/sys", b"/dev")
@@ -25,11 +25,14 @@ class Reason:
 
     rule: str
     """A kind of `wire.Use`, or: always kept, directory of, symlink to, ldd of, interpreter of, included, workdir, volume,
-    mount point."""
+    mount point, package, widened package, widened directory, preset, dlopen note of, entry of
+    (a directory that the stripped image listed)."""
     of: bytes | None = None
     """The path that the rule speaks of."""
     process: Process | None = None
     """Who used it first."""
+    during: str = ""
+    """What the target was being put through then."""
 
 
 @dataclass(slots=True)
@@ -38,18 +41,21 @@ class Kept:
 
     entry: Entry
     reasons: list[Reason] = field(default_factory=list)
+    round: int = 0
+    """The round of repair in which it came; 0: it was there before."""
 
 
 class KeepSet:
     """Grows by uses and rules; every path has its directories, and every symlink that led to it."""
 
-    def __init__(self, tree: Tree, mount_points: tuple[bytes, ...] = ()) -> None:
-        """*mount_points*: where the user mounts over the image."""
+    def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._mount_points = mount_points
-        ends = (walk(tree, point).entry for point in mount_points)
-        self._covered = (*RUNTIME_MOUNTS, *mount_points, *(end.path for end in ends if end is not None))
+        self._covered: tuple[bytes, ...] = RUNTIME_MOUNTS
         self._kept: dict[bytes, Kept] = {}
+        self.round = 0
+        """Of repair: what is added from now on came in it."""
+        self.excluded: dict[bytes, bytes] = {}
+        """Paths that a pattern removed, and the pattern."""
 
     def __iter__(self) -> Iterator[Kept]:
         """Sorted by path."""
@@ -61,21 +67,37 @@ class KeepSet:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def paths(self) -> frozenset[bytes]:
+        """All that stay."""
+        return frozenset(self._kept)
+
     def add_always_kept(self, workdir: bytes, volumes: tuple[bytes, ...]) -> None:
         """What an engine needs or mounts over: it would make a missing directory, but not with its owner and mode."""
         for path in ALWAYS_KEPT:
             self.add_path(path, Reason("always kept"))
         self.add_path(workdir, Reason("workdir"))
-        for point in self._mount_points:
-            self.add_path(point, Reason("mount point"))
         for volume in volumes:
             self.add_path(volume, Reason("volume"))
+
+    def cover(self, mount_points: tuple[bytes, ...]) -> None:
+        """From now on these are mounted over the image, by the user: what is used below them is not the image's."""
+        ends = [walk(self._tree, point).entry for point in mount_points]
+        self._covered = (*RUNTIME_MOUNTS, *mount_points, *(end.path for end in ends if end is not None))
+        for point in mount_points:
+            self.add_path(point, Reason("mount point"))
 
     def add_observation(self, observation: Observation, kinds: frozenset[str] | None) -> None:
         """*kinds*: only uses of these; None for all."""
         for use in observation.uses:
             if kinds is None or use.kind in kinds:
                 self._add_use(use)
+
+    def add_listed(self, observation: Observation, stripped: Tree) -> None:
+        """All that *stripped*, which was observed, lacks in the directories that were listed there."""
+        for use in observation.uses:
+            if use.kind == "listed" and use.resolved is not None:
+                for name in set(self._tree.names(use.resolved)) - set(stripped.names(use.resolved)):
+                    self.add_path(join(use.resolved, name), Reason("entry of", use.resolved, use.process, use.during))
 
     def add_path(
         self, path: bytes, reason: Reason, *, follow: bool = True, creates: bool = False, root: bytes = b"/"
@@ -88,24 +110,25 @@ class KeepSet:
         end = found.entry or (found.directory if creates else None)
         for link in found.links:
             # Also where it dangles in the image: it may lead to a mount, or to what the run itself makes.
-            self._add(link, Reason("symlink to", end.path if end else link.target, reason.process))
+            self._add(link, replace(reason, rule="symlink to", of=end.path if end else link.target))
         if end is None or self._is_mounted_over(end.path):
             return None
         for passed in found.directories:
             self._add_directories(passed, end.path)
-        self._add(end, reason if found.entry else Reason("directory of", path, reason.process))
+        self._add(end, reason if found.entry else replace(reason, rule="directory of", of=path))
         return found.entry
 
     def add_entry(self, entry: Entry, reason: Reason) -> None:
         """Keep an entry of the tree, with its directories."""
         self._add(entry, reason)
 
-    def remove(self, path: bytes) -> None:
-        """Drop *path*, if it is there, and all that is below it."""
+    def exclude(self, path: bytes, pattern: bytes) -> None:
+        """Drop *path*, if it is there, and all that is below it, since *pattern* says so."""
         below = path.rstrip(b"/") + b"/"
         for kept in [name for name in self._kept if name == path or name.startswith(below)]:
             if kept != b"/":
                 del self._kept[kept]
+                self.excluded[kept] = pattern
 
     def files(self) -> list[Entry]:
         """Regular files whose content counts: opened, executed, included, or a library of such a file."""
@@ -117,20 +140,20 @@ class KeepSet:
         ]
 
     def _add_use(self, use: Use) -> None:
-        reason = Reason(use.kind, None, use.process)
+        reason = Reason(use.kind, None, use.process, use.during)
         self.add_path(use.path, reason, follow=use.follow, creates=use.creates, root=use.root)
         # In the running sandbox a symlink, mount or rename may have led elsewhere than the image alone would.
         for path in use.links:
             link = self._tree.entry(path)
             if link is not None and link.kind is Kind.SYMLINK and not self._is_mounted_over(path):
-                self._add(link, Reason("symlink to", use.resolved or link.target, use.process))
+                self._add(link, replace(reason, rule="symlink to", of=use.resolved or link.target))
         if use.resolved is not None and not self._is_mounted_over(use.resolved):
             entry = self._tree.entry(use.resolved)
             if entry is not None:
                 self._add(entry, reason)
 
     def _add(self, entry: Entry, reason: Reason) -> None:
-        kept = self._kept.setdefault(entry.path, Kept(entry))
+        kept = self._kept.setdefault(entry.path, Kept(entry, [], self.round))
         if not any((known.rule, known.of) == (reason.rule, reason.of) for known in kept.reasons):
             kept.reasons.append(reason)
         if entry.path != b"/":
@@ -141,7 +164,7 @@ class KeepSet:
             entry = self._tree.entry(path)
             if entry is None:
                 return
-            self._kept[path] = Kept(entry, [Reason("directory of", holds)])
+            self._kept[path] = Kept(entry, [Reason("directory of", holds)], self.round)
             path = parent(path)
 
     def _is_mounted_over(self, path: bytes) -> bool:

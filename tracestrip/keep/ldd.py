@@ -30,16 +30,17 @@ _USUAL_LOADERS = (
 class Libraries:
     """Asks for each ELF file of a kept set once."""
 
-    def __init__(self, tree: Tree, run: Run, library_path: bytes) -> None:
-        """*library_path*: LD_LIBRARY_PATH of the image's environment, for the answers that are found without a loader."""
+    def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._run = run
-        self._library_path = library_path
         self._loaders: dict[bytes, bytes] = {}
+        self._answered: set[bytes] = set()
 
-    def add_to(self, keep: KeepSet) -> None:
-        """Add the libraries, and the interpreters of what was kept by rule, until nothing new comes."""
-        answered: set[bytes] = set()
+    def add_to(self, keep: KeepSet, run: Run, library_path: bytes) -> None:
+        """Add the libraries, and the interpreters of what was kept by rule, until nothing new comes.
+
+        *run* is for the loaders. *library_path*: LD_LIBRARY_PATH of the target, for what is found without one.
+        """
+        answered = self._answered
         while files := [entry for entry in keep.files() if entry.path not in answered]:
             heads = {entry.path: self._tree.read(entry, HEAD) for entry in files}
             # Programs first: their answers cover most libraries, which then need not be asked about.
@@ -50,7 +51,7 @@ class Libraries:
                 head = heads[entry.path]
                 self._add_interpreters(keep, entry, head)
                 if head.startswith(b"\x7fELF"):
-                    for library in self._libraries(entry, head):
+                    for library in self._libraries(entry, head, run, library_path):
                         found = keep.add_path(library, Reason("ldd of", entry.path))
                         if found is not None:
                             answered.add(found.path)
@@ -64,11 +65,11 @@ class Libraries:
         found = walk(self._tree, path).entry if path.startswith(b"/") else None
         return self._tree.read(found, HEAD) if found is not None and found.kind is Kind.FILE else None
 
-    def _libraries(self, entry: Entry, head: bytes) -> list[bytes]:
+    def _libraries(self, entry: Entry, head: bytes, run: Run, library_path: bytes) -> list[bytes]:
         loader = self._loader(head)
         if loader is not None:
             try:
-                answer = self._run([_text(loader), "--list", _text(entry.path)])
+                answer = run([_text(loader), "--list", _text(entry.path)])
             except ObserverLost:
                 raise
             except TargetError:
@@ -78,7 +79,7 @@ class Libraries:
             found = _ANSWER.findall(answer.output)
             if answer.status == 0:
                 return [*found, *self._tables(loader)] if found else []
-        return needed_libraries(self._tree, entry, self._library_path)
+        return needed_libraries(self._tree, entry, library_path)
 
     def _tables(self, loader: bytes) -> list[bytes]:
         """By which the loader finds libraries that lie in no usual place; it opens them at every start: ld.so(8)."""

@@ -22,4 +22,4 @@ def exclude(keep: KeepSet, pattern: bytes) -> None:
     """Drop all kept paths that *pattern* matches, with what is below them. Raises UsageError for a relative pattern."""
     for path in [kept.entry.path for kept in keep]:
         if fits(path, pattern):
-            keep.remove(path)
+            keep.exclude(path, pattern)

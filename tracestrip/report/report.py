@@ -1,15 +1,24 @@
 """What a run has to tell: the JSON report, whose shape is versioned."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tracestrip import __version__
-from tracestrip.exercise.exercise import Exercised
-from tracestrip.image.image import Image
+from tracestrip.exercise.exercise import Answer
+from tracestrip.image.image import LayerArchive
 from tracestrip.keep.keepset import KeepSet, Kept, Reason
+from tracestrip.keep.packages import installed_packages, path_index
+from tracestrip.observer.wire import text
+from tracestrip.recording import Recording
+from tracestrip.rootfs.tree import Entry, Kind
+from tracestrip.source import Source
+from tracestrip.trial import refused_tracers
+from tracestrip.verify import Verification
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UNKNOWN_DIGEST = "sha256:" + 64 * "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,63 +34,75 @@ class Totals:
 class Report:
     """One finished run."""
 
-    source: Image
-    source_totals: Totals
-    result: str
-    """Where the stripped image is."""
-    result_digest: str
+    source: Source
+    result: str | None
+    """Where the stripped image is; None where nothing was published."""
+    result_digest: str | None
     """Of its config."""
     result_manifest: str | None
     """Digest of its OCI manifest; None where it has none."""
-    layer_digest: str
-    layer_bytes: int
+    layer: LayerArchive
     command: tuple[str, ...]
-    exercised: Exercised
+    """Of the result."""
+    recordings: tuple[Recording, ...]
     keep: KeepSet
-    calls: int
-    warnings: tuple[str, ...]
+    verification: Verification | None
+    """None: nobody has run the result."""
     seconds: float
 
-    def result_totals(self) -> Totals:
-        """Of the stripped image."""
-        return totals(self.keep)
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """For a person: what is strange, what is unproven."""
+        unproven = ("the result is unproven: it was not run (--no-verify)",) if self.verification is None else ()
+        tracers = (warning for recording in self.recordings for warning in refused_tracers(recording.observation))
+        return (*unproven, *tracers, *self.source.tree.warnings)
 
     def summary(self) -> dict[str, Any]:
-        """All but the kept paths, ready for JSON."""
+        """All but the paths, ready for JSON."""
+        image, before, after = self.source.image, totals_of(self.source), totals(self.keep)
         return {
             "schema_version": SCHEMA_VERSION,
             "tracestrip": __version__,
             "source": {
-                "name": self.source.name,
-                "digest": self.source.digest,
-                "manifest": self.source.manifest_digest,
-                "entries": self.source_totals.entries,
-                "bytes": self.source_totals.bytes,
+                "name": image.name,
+                "digest": image.digest,
+                "manifest": image.manifest_digest,
+                "entries": before.entries,
+                "bytes": before.bytes,
             },
-            "result": {
+            "result": None if self.result is None else {
                 "name": self.result,
                 "digest": self.result_digest,
                 "manifest": self.result_manifest,
-                "entries": self.result_totals().entries,
-                "bytes": self.result_totals().bytes,
-                "layer": {"digest": self.layer_digest, "bytes": self.layer_bytes},
+                "entries": after.entries,
+                "bytes": after.bytes,
+                "layer": {"digest": self.layer.diff_id, "bytes": self.layer.size},
             },
             "command": list(self.command),
-            "target": "job" if self.exercised.is_job else "service",
-            "probes": [
-                {"command": probe.command, "attempts": probe.attempts, "seconds": round(probe.seconds, 3)}
-                for probe in self.exercised.probes
-            ],
+            "exercises": [_exercise(recording) for recording in self.recordings],
             "warnings": list(self.warnings),
-            "verified": False,
-            "calls": self.calls,
+            "verified": self.verification is not None and self.verification.passed,
+            "verification": None if self.verification is None else verification_document(self.verification),
+            "calls": sum(recording.observation.calls for recording in self.recordings),
             "seconds": round(self.seconds, 3),
-        }
+        }  # fmt: skip
 
     def to_json(self) -> str:
         """The whole report. Bytes of a path that are not UTF-8 stand as lone surrogates (PEP 383)."""
-        document = self.summary() | {"kept": [_kept(kept) for kept in self.keep]}
+        document = self.summary() | {"kept": [_kept(kept) for kept in self.keep], "removed": _removed(self.source, self.keep)}
         return json.dumps(document, indent=1) + "\n"
+
+
+def totals_of(source: Source) -> Totals:
+    """Of an image; not of a directory, which may be a whole host."""
+    if source.is_directory:
+        return Totals(None, None)
+    count, files = 0, {}
+    for entry in source.tree.walk():
+        count += 1
+        if entry.kind is Kind.FILE:
+            files[entry.inode or entry.path] = entry.size
+    return Totals(count, sum(files.values()))
 
 
 def totals(keep: KeepSet) -> Totals:
@@ -90,24 +111,76 @@ def totals(keep: KeepSet) -> Totals:
     return Totals(len(keep), sum(files.values()))
 
 
+def verification_document(verification: Verification) -> dict[str, Any]:
+    """Ready for JSON."""
+    checks = verification.checks
+    return {
+        "passed": verification.passed,
+        "held_out": list(checks.probes),
+        "compared_output": checks.compare_output,
+        "rounds": [
+            {
+                "faults": [{"what": fault.what, "output": text(fault.output[-_OUTPUT:])} for fault in round_.faults],
+                "missed": list(map(text, round_.missed)),
+                "added": list(map(text, round_.added)),
+            }
+            for round_ in verification.rounds
+        ],
+    }
+
+
+_OUTPUT = 4096  # bytes
+
+
+def _exercise(recording: Recording) -> dict[str, Any]:
+    exercised = recording.exercised
+    return {
+        "command": list(recording.arguments),
+        "target": "job" if exercised.is_job else "service",
+        "probes": [_answer(answer) for answer in exercised.probes],
+        "commands": [_answer(answer) for answer in exercised.commands],
+        "runs": recording.runs,
+        "calls": recording.observation.calls,
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {"command": answer.command, "attempts": answer.attempts, "seconds": round(answer.seconds, 3)}
+
+
 def _kept(kept: Kept) -> dict[str, Any]:
     entry = kept.entry
-    return {
-        "path": _text(entry.path),
-        "type": entry.kind.value,
-        "bytes": entry.size,
-        "reasons": [_reason(reason) for reason in kept.reasons],
-    }
+    document = {"path": text(entry.path), "type": entry.kind.value, "bytes": entry.size}
+    if entry.target:
+        document["target"] = text(entry.target)
+    if kept.round:
+        document["round"] = kept.round
+    return document | {"reasons": [_reason(reason) for reason in kept.reasons]}
 
 
 def _reason(reason: Reason) -> dict[str, Any]:
     document: dict[str, Any] = {"rule": reason.rule}
     if reason.of is not None:
-        document["of"] = _text(reason.of)
+        document["of"] = text(reason.of)
     if reason.process is not None:
-        document["first_used_by"] = {"pid": reason.process.pid, "program": _text(reason.process.program)}
+        document["first_used_by"] = {"pid": reason.process.pid, "program": text(reason.process.program)}
+    if reason.during:
+        document["during"] = reason.during
     return document
 
 
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
+def _removed(source: Source, keep: KeepSet) -> list[dict[str, str]] | None:
+    """What went; with the package that it is of, as the image's own database says. None for a directory."""
+    if source.is_directory:
+        return None
+    owners = path_index(source.tree, installed_packages(source.tree))
+    return [_gone(entry, keep, owners) for entry in source.tree.walk() if entry.path not in keep]
+
+
+def _gone(entry: Entry, keep: KeepSet, owners: Mapping[bytes, str]) -> dict[str, str]:
+    document = {"path": text(entry.path)}
+    if entry.path in owners:
+        document["package"] = owners[entry.path]
+    if entry.path in keep.excluded:
+        document["excluded_by"] = text(keep.excluded[entry.path])
+    return document

@@ -1,5 +1,6 @@
 """What a person sees: progress on stderr while it runs, a table on stdout at the end."""
 
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -7,7 +8,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tracestrip.report.report import Report
+from tracestrip.recording import Recording
+from tracestrip.report.report import Report, totals, totals_of
+from tracestrip.report.verdict import Verdict
+from tracestrip.verify import Verification
 
 
 class Progress:
@@ -37,8 +41,8 @@ def print_table(report: Report) -> None:
     """The totals of a run, on stdout; its warnings before them, on stderr."""
     for warning in report.warnings:
         Console(stderr=True, soft_wrap=True).print(Text(f"warning: {warning}", style="yellow"))
-    before, after = report.source_totals, report.result_totals()
-    table = Table(title=Text(report.result), title_justify="left", show_edge=False, pad_edge=False, title_style="bold")
+    before, after = totals_of(report.source), totals(report.keep)
+    table = Table(title=Text(report.result or ""), title_justify="left", show_edge=False, pad_edge=False, title_style="bold")
     for heading, justify in (("", "left"), ("original", "right"), ("stripped", "right"), ("", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     table.add_row("files", _count(before.entries), _count(after.entries), _share(before.entries, after.entries))
@@ -47,9 +51,48 @@ def print_table(report: Report) -> None:
     console.print(table)
     rules = count_rules(report)
     console.print(Text(f"kept: {', '.join(f'{count:,} {_LABELS.get(rule, rule)}' for rule, count in rules)}", style="dim"))
-    probes = len(report.exercised.probes)
-    how = "the command ended by itself" if report.exercised.is_job else f"{probes} probe{'s' * (probes != 1)} passed"
-    console.print(Text(f"{how}, {report.calls:,} file calls seen, {report.seconds:.1f} s", style="dim"))
+    calls = sum(recording.observation.calls for recording in report.recordings)
+    told = [_exercised(recording) for recording in report.recordings]
+    console.print(Text(f"{', '.join(told)}, {calls:,} file calls seen, {report.seconds:.1f} s", style="dim"))
+    console.print(_proof(report.verification))
+
+
+def print_recording(recording: Recording, output: Path) -> None:
+    """What `observe` has written, on stdout."""
+    seen = f"{len(recording.observation.uses):,} uses of files in {recording.observation.calls:,} calls"
+    Console(soft_wrap=True).print(Text(f"{output}: {_exercised(recording)}, {seen}"))
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Of `verify`, on stdout."""
+    console = Console(soft_wrap=True)
+    console.print(Text(f"{verdict.stripped.name} does what {verdict.original.name} does"))
+    console.print(_proof(verdict.verification))
+
+
+def _exercised(recording: Recording) -> str:
+    probes = len(recording.exercised.probes)
+    how = "the command ended by itself" if recording.exercised.is_job else f"{probes} probe{'s' * (probes != 1)} passed"
+    return how + (f" in each of {recording.runs} runs" if recording.runs > 1 else "")
+
+
+def _proof(verification: Verification | None) -> Text:
+    """The line that says how far the result can be trusted."""
+    if verification is None:
+        return Text("UNPROVEN: the result was not run", style="bold red")
+    parts = ["verified: the result does the same"]
+    if verification.checks.probes:
+        count = len(verification.checks.probes)
+        parts.append(f"{count} held-out probe{'s' * (count != 1)} passed")
+    if verification.checks.compare_output:
+        parts.append("the outputs are equal")
+    added = sum(len(round_.added) for round_ in verification.rounds)
+    if added:
+        parts.append(f"repaired in {len(verification.rounds) - 1} rounds: {added:,} paths were missing")
+    missed = len(verification.rounds[-1].missed)
+    if missed:
+        parts.append(f"{missed:,} paths were asked for in vain, without harm")
+    return Text(", ".join(parts), style="yellow" if added else "green")
 
 
 _LABELS = {
@@ -57,6 +100,12 @@ _LABELS = {
     "directory of": "directories on the way",
     "ldd of": "libraries by ldd",
     "interpreter of": "interpreters",
+    "package": "of whole packages",
+    "widened package": "of widened packages",
+    "widened directory": "of widened directories",
+    "preset": "of presets",
+    "dlopen note of": "named by dlopen notes",
+    "entry of": "listed",
 }
 
 

@@ -1,0 +1,65 @@
+"""What a verification has to tell, of one that failed above all."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tracestrip import __version__
+from tracestrip.errors import VerificationError
+from tracestrip.exercise.exercise import Exercised
+from tracestrip.image.image import Image
+from tracestrip.observer.wire import text
+from tracestrip.report.report import SCHEMA_VERSION, verification_document
+from tracestrip.verify import Verification
+
+_MOST_PATHS = 20
+_MOST_OUTPUT = 1000
+"""Bytes that are shown of what one probe, or the target, wrote last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Of `tracestrip verify`: the second image does what the first one does."""
+
+    original: Image
+    stripped: Image
+    exercised: Exercised
+    """On the original."""
+    verification: Verification
+
+    def summary(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "tracestrip": __version__,
+            "original": {"name": self.original.name, "digest": self.original.digest},
+            "stripped": {"name": self.stripped.name, "digest": self.stripped.digest},
+            "verified": self.verification.passed,
+            "verification": verification_document(self.verification),
+        }
+
+
+def refusal(stripped: str, verification: Verification) -> VerificationError:
+    """What ends a command whose result fails: one line, and the differences above it."""
+    last = verification.rounds[-1]
+    repairs = sum(1 for round_ in verification.rounds if round_.added)
+    after = f" after {repairs} rounds of repair" if repairs else ""
+    remedy = "let the exercise use what is missing, or --include it" if last.missed else "see the difference above"
+    what = f"{stripped}: the stripped image fails where the original does not{after}: {last.faults[0].what}"
+    return VerificationError(f"{what}: nothing is published: {remedy}", _difference(verification))
+
+
+def _difference(verification: Verification) -> bytes:
+    last = verification.rounds[-1]
+    lines: list[bytes] = []
+    for fault in last.faults:
+        lines += [fault.what.encode("utf-8", "backslashreplace"), *fault.output[-_MOST_OUTPUT:].splitlines()]
+    if last.missed:
+        lines.append(b"asked for in vain, and in the original:")
+        lines += [b"  " + _shown(path) for path in last.missed[:_MOST_PATHS]]
+        if len(last.missed) > _MOST_PATHS:
+            lines.append(b"  and %d more" % (len(last.missed) - _MOST_PATHS))
+    return b"\n".join(lines)
+
+
+def _shown(path: bytes) -> bytes:
+    return text(path).encode("utf-8", "backslashreplace")

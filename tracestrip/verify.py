@@ -1,0 +1,193 @@
+"""Verification: the stripped image, run as the original was, before anybody gets it; and repair of what it lacks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tracestrip.comparison import Comparison
+from tracestrip.exercise.exercise import Exercised, Fault
+from tracestrip.exercise.plan import Plan
+from tracestrip.image.image import LayerArchive
+from tracestrip.keep.choice import Choice
+from tracestrip.keep.keepset import KeepSet
+from tracestrip.observer.wire import Observation, raw
+from tracestrip.recording import Recording
+from tracestrip.source import Source
+from tracestrip.trial import Scenario, observe, try_out
+
+DEFAULT_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What the user wants to see before a result is published."""
+
+    probes: tuple[str, ...] = ()
+    """Held out: the original is not observed with them."""
+    compare_output: bool = False
+    ignore: tuple[str, ...] = ()
+    """Regular expressions for what may differ in outputs."""
+    rounds: int = DEFAULT_ROUNDS
+    """Of repair, at most."""
+
+    def check(self) -> None:
+        """Raises UsageError for what can never work."""
+        Plan(checks=self.probes).check()
+        Comparison(self.ignore)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A scenario, the held-out probes with it, and what the original did then."""
+
+    scenario: Scenario
+    arguments: tuple[str, ...]
+    exercised: Exercised
+    beyond: Observation | None = None
+    """What the original used, where that was a run which nothing is kept for; None where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run of the stripped image, as it was then."""
+
+    faults: tuple[Fault, ...]
+    """None: it does what the original does."""
+    missed: tuple[bytes, ...]
+    """Paths that it asked for in vain, and the original has. Without a fault it could do without them."""
+    added: tuple[bytes, ...] = ()
+    """What was added then, to try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """All rounds; what the last one says counts."""
+
+    checks: Checks
+    rounds: tuple[Round, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.rounds[-1].faults
+
+
+Make = Callable[[], AbstractContextManager[tuple[Source, LayerArchive]]]
+"""The stripped image of what stays now, ready to be run within the block, and its layer."""
+
+
+def expectations(
+    source: Source, recordings: Sequence[Recording], checks: Checks, scratch: Path, step: Callable[[str], None]
+) -> tuple[Expectation, ...]:
+    """What the original does in each recorded scenario.
+
+    It is run again where the recording does not tell: for held-out probes, for outputs that a file has not.
+    Raises ExerciseError when a held-out probe fails on the original: then the check itself is wrong.
+    """
+    found = []
+    for recording in recordings:
+        scenario = replace(recording.scenario, plan=replace(recording.scenario.plan, checks=checks.probes))
+        expected = Expectation(scenario, recording.arguments, recording.exercised)
+        if checks.probes or (checks.compare_output and not recording.is_own):
+            step("running the original with the held-out checks")
+            expected = rehearsed(source, expected, scratch)
+        found.append(expected)
+    return tuple(found)
+
+
+def prove(
+    source: Source, choice: Choice, expected: Sequence[Expectation], checks: Checks, make: Make, complete: Callable[[], None],
+    scratch: Path, step: Callable[[str], None],
+) -> tuple[Verification, LayerArchive]:  # fmt: skip
+    """Run the stripped image and repair what stays, until it does what the original did, or nothing helps; its last layer.
+
+    *complete* brings what stays to its end after something was added.
+    """
+    rounds: list[Round] = []
+    expected = list(expected)
+    while True:
+        step("verifying the stripped image" + (f", repaired {len(rounds)} times" if rounds else ""))
+        with make() as (stripped, layer):
+            faults, observations = tried(stripped, expected, checks, scratch)
+            missed = missing(source, stripped, expected, observations)
+            if not faults or len(rounds) == checks.rounds:
+                return Verification(checks, (*rounds, Round(faults, missed))), layer
+            before = choice.keep.paths()
+            choice.keep.round = len(rounds) + 1
+            _add_missing(source, choice, expected, observations, stripped, scratch)
+        complete()
+        added = tuple(sorted(choice.keep.paths() - before))
+        rounds.append(Round(faults, missed, added))
+        if not added:
+            return Verification(checks, tuple(rounds)), layer
+
+
+def tried(
+    stripped: Source, expected: Iterable[Expectation], checks: Checks, scratch: Path
+) -> tuple[tuple[Fault, ...], list[Observation]]:
+    """What the stripped image does otherwise than expected, and what it used, for each expectation."""
+    faults: list[Fault] = []
+    observations = []
+    comparison = Comparison(checks.ignore)
+    for expectation in expected:
+        plan = expectation.scenario.plan.impatient(expectation.exercised.slowest)
+        trial = try_out(stripped, expectation.arguments, plan, expectation.scenario.surroundings, scratch)
+        observations.append(trial.observation)
+        faults += trial.faults
+        if trial.exercised is not None:
+            faults += _other_end(expectation.exercised, trial.exercised)
+            if checks.compare_output:
+                faults += comparison.faults(expectation.exercised, trial.exercised)
+    return tuple(faults), observations
+
+
+def missing(
+    source: Source, stripped: Source, expected: Iterable[Expectation], observations: Iterable[Observation]
+) -> tuple[bytes, ...]:
+    """Paths that the stripped image asked for in vain, and the original has."""
+    wanted: set[bytes] = set()
+    for expectation, observation in zip(expected, observations, strict=True):
+        keep = KeepSet(source.tree)
+        keep.cover(_mount_points(expectation))
+        keep.add_observation(observation, None)
+        wanted |= keep.paths()
+    return tuple(sorted(path for path in wanted if stripped.tree.entry(path) is None))
+
+
+def _mount_points(expectation: Expectation) -> tuple[bytes, ...]:
+    return tuple(map(raw, expectation.scenario.surroundings.mount_points()))
+
+
+def _other_end(original: Exercised, stripped: Exercised) -> list[Fault]:
+    if original.is_job == stripped.is_job:
+        return []
+    ended = "ended by itself" if stripped.is_job else "did not end by itself"
+    return [Fault(f"the target {ended}, unlike the original", "see what it wrote", stripped.output or b"")]
+
+
+def _add_missing(
+    source: Source, choice: Choice, expected: list[Expectation], observations: Sequence[Observation], stripped: Source,
+    scratch: Path,
+) -> None:  # fmt: skip
+    """What the stripped image asked for in vain. What the original uses in the same exercise, which it may not come to ask for.
+
+    Where neither tells anything new: all entries of the directories that the stripped image listed.
+    """
+    before = choice.keep.paths()
+    for number, (expectation, observation) in enumerate(zip(expected, observations, strict=True)):
+        choice.keep.cover(_mount_points(expectation))
+        choice.keep.add_observation(observation, None)
+        if expectation.beyond is None:
+            expected[number] = rehearsed(source, expectation, scratch)
+        choice.keep.add_observation(expected[number].beyond or observation, None)
+    choice.exclude()
+    if choice.keep.paths() == before:
+        for observation in observations:
+            choice.keep.add_listed(observation, stripped.tree)
+
+
+def rehearsed(source: Source, expectation: Expectation, scratch: Path) -> Expectation:
+    """With what the original does now. Raises TargetError, ExerciseError."""
+    scenario = expectation.scenario
+    beyond, exercised = observe(source, expectation.arguments, scenario.plan, scenario.surroundings, scratch)
+    return replace(expectation, exercised=exercised, beyond=beyond)
