@@ -34,7 +34,7 @@ def test_several_probes_a_script_and_a_command_inside(tracestrip: Command, outpu
         "--exec", f"/bin/cat {inside}", "-o", output, "--report", report,
     )  # fmt: skip
     assert finished.code == 0, finished.stderr
-    assert (tmp_path / "log").read_text() == "ran\nsecond\n"
+    assert (tmp_path / "log").read_text() == 2 * "ran\nsecond\n"  # on the original, and on the result
     assert f'"{inside}"' in report.read_text()
 
 

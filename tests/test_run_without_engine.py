@@ -124,8 +124,9 @@ def test_excluded_paths_are_dropped(tracestrip: Command, made_up: Callable[..., 
     output = tmp_path / "out.tar"
     command = "/bin/touch /data/first /data/suid"
     finished = tracestrip(
-        "run", f"docker-archive:{made_up()}", "-e", command, "--exclude", "/data/s*", "-o", f"docker-archive:{output}"
-    )
+        "run", f"docker-archive:{made_up()}", "-e", command, "--exclude", "/data/s*", "-o", f"docker-archive:{output}",
+        "--no-verify",
+    )  # fmt: skip
     assert finished.code == 0, finished.stderr
     assert "data/first" in stripped_layer(output)
     assert "data/suid" not in stripped_layer(output)

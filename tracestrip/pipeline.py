@@ -175,7 +175,7 @@ def _strip(
             write(report)
             return report
         write(replace(report, result=None, result_digest=None, result_manifest=None))
-    raise refusal(source.image.name, verification)
+    raise refusal(source.image.name, verification, "nothing is published: ")
 
 
 CLEARING = "clearing up"

@@ -38,14 +38,15 @@ class Verdict:
         }
 
 
-def refusal(stripped: str, verification: Verification) -> VerificationError:
-    """What ends a command whose result fails: one line, and the differences above it."""
+def refusal(stripped: str, verification: Verification, consequence: str = "") -> VerificationError:
+    """What ends a command whose result fails: one line, and the differences above it. *consequence*: what follows, and ": "."""
     last = verification.rounds[-1]
     repairs = sum(1 for round_ in verification.rounds if round_.added)
     after = f" after {repairs} rounds of repair" if repairs else ""
-    remedy = "let the exercise use what is missing, or --include it" if last.missed else "see the difference above"
+    remedy = last.faults[0].remedy if last.faults[0].remedy.startswith("let ") else "see the difference above"
+    remedy = "let the exercise use what is missing, or --include it" if last.missed else remedy
     what = f"{stripped}: the stripped image fails where the original does not{after}: {last.faults[0].what}"
-    return VerificationError(f"{what}: nothing is published: {remedy}", _difference(verification))
+    return VerificationError(f"{what}: {consequence}{remedy}", _difference(verification))
 
 
 def _difference(verification: Verification) -> bytes:

@@ -1,0 +1,240 @@
+"""The result is run before it is published: what is the same, what is not, what is repaired, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command, Finished
+from tests.images import config_of, stripped_layer
+
+PORT = 8080
+FIRST, SECOND = f"curl -fsS localhost:{PORT}/first", f"curl -fsS localhost:{PORT}/second"
+
+
+class Case:
+    """Runs over this machine's root; what is served or read lies in a directory of the test."""
+
+    def __init__(self, tracestrip: Command, place: Path) -> None:
+        self.files, self.output, self.report = place / "files", place / "out.tar", place / "report.json"
+        self.files.mkdir()
+        for name in ("first", "second", "third"):
+            (self.files / name).write_text(name)
+        self.server = f"/usr/bin/python3 -m http.server {PORT} -d {self.files}"
+        self._tracestrip = tracestrip
+
+    def run(self, command: str, *options: object) -> Finished:
+        return self._tracestrip(
+            "run", "dir:/", "-e", command, "-o", f"docker-archive:{self.output}", "--force", "--report", self.report, *options
+        )
+
+    def told(self) -> dict[str, Any]:
+        return json.loads(self.report.read_text())
+
+    def paths(self) -> set[str]:
+        """All that stay."""
+        return {kept["path"] for kept in self.told()["kept"]}
+
+    def has(self, name: str) -> bool:
+        """Whether the result has one of the test's files."""
+        return str(self.files / name)[1:] in stripped_layer(self.output)
+
+    def label(self) -> str:
+        return config_of(self.output)["config"]["Labels"]["tracestrip.verified"]
+
+
+@pytest.fixture
+def case(tracestrip: Command, tmp_path: Path) -> Case:
+    return Case(tracestrip, tmp_path)
+
+
+def is_refused(case: Case, finished: Finished, *words: str) -> None:
+    """With exit code 6, one line besides the differences, and no result."""
+    assert finished.code == 6, finished.stderr
+    assert finished.stdout == ""
+    assert sum(line.startswith("tracestrip: ") for line in finished.stderr.splitlines()) == 1
+    assert all(word in finished.stderr for word in words), finished.stderr
+    assert not case.output.exists()
+    report = case.told()
+    assert (report["verified"], report["result"]) == (False, None)
+
+
+def test_a_good_result_is_run_and_labelled(case: Case) -> None:
+    finished = case.run(case.server, "--probe", FIRST)
+    assert finished.code == 0, finished.stderr
+    assert "verified: the result does the same" in finished.stdout
+    report = case.told()
+    assert report["verified"]
+    assert [round_["faults"] for round_ in report["verification"]["rounds"]] == [[]]
+    assert case.label() == "true"
+    assert case.has("first")
+    assert not case.has("second")
+
+
+def test_held_out_probe_finds_what_is_missing_and_repair_adds_it(case: Case) -> None:
+    finished = case.run(case.server, "--probe", FIRST, "--verify-probe", SECOND)
+    assert finished.code == 0, finished.stderr
+    assert case.has("second")
+    assert not case.has("third")
+    report = case.told()
+    first, last = report["verification"]["rounds"]
+    second = str(case.files / "second")
+    assert SECOND in first["faults"][0]["what"]
+    assert (second in first["missed"], second in first["added"], last["faults"]) == (True, True, [])
+    (kept,) = (kept for kept in report["kept"] if kept["path"] == second)
+    assert kept["round"] == 1
+    assert kept["reasons"][0]["during"] == f"--verify-probe {SECOND}"
+    assert "python3" in kept["reasons"][0]["first_used_by"]["program"]
+
+
+def test_without_repair_the_difference_is_shown_and_nothing_published(case: Case) -> None:
+    finished = case.run(case.server, "--probe", FIRST, "--verify-probe", SECOND, "--no-repair")
+    is_refused(case, finished, SECOND, "exit code 22", f"  |   {case.files}/second", "404")
+
+
+def test_held_out_probe_that_passes_adds_nothing(case: Case) -> None:
+    assert case.run(case.server, "--probe", FIRST).code == 0
+    alone = case.paths()
+    finished = case.run(case.server, "--probe", FIRST, "--verify-probe", FIRST)
+    assert finished.code == 0, finished.stderr
+    assert "1 held-out probe passed" in finished.stdout
+    assert case.paths() == alone
+
+
+def test_held_out_probe_that_fails_on_the_original_is_wrong_itself(case: Case) -> None:
+    finished = case.run(
+        case.server, "--probe", FIRST, "--verify-probe", f"curl -fsS localhost:{PORT}/none", "--probe-timeout", "1"
+    )
+    assert finished.code == 5
+    assert "on the original image, verify-probe" in finished.stderr
+    assert not case.output.exists()
+
+
+def test_all_held_out_probes_are_tried_in_each_round(case: Case) -> None:
+    third = SECOND.replace("second", "third")
+    finished = case.run(case.server, "--probe", FIRST, "--verify-probe", SECOND, "--verify-probe", third)
+    assert finished.code == 0, finished.stderr
+    assert [len(round_["faults"]) for round_ in case.told()["verification"]["rounds"]] == [2, 0]
+
+
+def test_failed_exec_is_a_difference_too(case: Case) -> None:
+    finished = case.run(case.server, "--probe", FIRST, "--exec", "/bin/true", "--exclude", "/usr/bin/true")
+    is_refused(case, finished, "--exec '/bin/true'", "/usr/bin/true")
+
+
+def test_what_the_user_excludes_is_not_repaired(case: Case) -> None:
+    finished = case.run(f"/bin/cat {case.files}/first", "--exclude", f"{case.files}/first")
+    is_refused(case, finished, "the target failed (exit code 1)", f"  |   {case.files}/first")
+
+
+def test_target_that_cannot_even_start_is_told(case: Case) -> None:
+    finished = case.run("/bin/true", "--exclude", "/usr/bin/true")
+    is_refused(case, finished, "cannot execute", "/usr/bin/true")
+
+
+def test_listed_directory_gets_its_entries_where_nothing_else_helps(case: Case) -> None:
+    """ls only lists: no lookup fails, neither in the result nor in another run of the original."""
+    finished = case.run(f"/bin/ls {case.files}", "--compare-output")
+    assert finished.code == 0, finished.stderr
+    assert all(map(case.has, ("first", "second", "third")))
+    rules = {kept["path"]: {reason["rule"] for reason in kept["reasons"]} for kept in case.told()["kept"]}
+    assert rules[str(case.files / "third")] == {"entry of"}
+
+
+def test_listing_that_nobody_compares_stays_empty(case: Case) -> None:
+    assert case.run(f"/bin/ls {case.files}").code == 0
+    assert not case.has("first")
+
+
+@pytest.mark.parametrize(
+    "options", [("/bin/date", "+%N"), ("/bin/sleep", "1000", "--wait", "0", "--probe", "date +%N")], ids=["job", "probe"]
+)
+def test_outputs_are_compared_but_for_what_is_ignored(case: Case, options: tuple[str, ...]) -> None:
+    command, *others = " ".join(options[:2]), *options[2:]
+    finished = case.run(command, *others, "--compare-output")
+    is_refused(case, finished, "output", "  | --- original", "--ignore")
+    finished = case.run(command, *others, "--compare-output", "--ignore", r"^\d+$")
+    assert finished.code == 0, finished.stderr
+    assert "the outputs are equal" in finished.stdout
+    assert case.run(command, *others).code == 0
+
+
+def test_output_of_a_probe_is_its_stdout(case: Case) -> None:
+    finished = case.run("/bin/sleep 1000", "--wait", "0", "--probe", "date +%N >&2; echo same", "--compare-output")
+    assert finished.code == 0, finished.stderr
+
+
+def test_output_that_is_too_long_to_compare_is_told(case: Case) -> None:
+    options = ("--wait", "0", "--probe", "head -c 17000000 /dev/zero")
+    is_refused(case, case.run("/bin/sleep 1000", *options, "--compare-output"), "too long")
+    assert case.run("/bin/sleep 1000", *options).code == 0
+
+
+def test_unverified_result_says_so_everywhere(case: Case) -> None:
+    finished = case.run("/bin/cat", "--no-verify", "--exclude", "/usr/bin/cat")
+    assert finished.code == 0, finished.stderr
+    assert "UNPROVEN" in finished.stdout
+    assert "warning: the result is unproven" in finished.stderr
+    report = case.told()
+    assert (report["verified"], report["verification"]) == (False, None)
+    assert case.label() == "false"
+
+
+def test_failed_lookups_that_do_no_harm_are_told(case: Case) -> None:
+    """The second file is only looked at: with --keep opened it goes, and the shell does not mind."""
+    finished = case.run(f"/bin/sh -c 'test -e {case.files}/second; true'", "--keep", "opened")
+    assert finished.code == 0, finished.stderr
+    assert "asked for in vain, without harm" in finished.stdout
+    assert str(case.files / "second") in case.told()["verification"]["rounds"][-1]["missed"]
+
+
+def test_repair_keeps_what_is_only_looked_at_where_that_matters(case: Case) -> None:
+    finished = case.run(f"/bin/sh -c 'test -e {case.files}/second'", "--keep", "opened")
+    assert finished.code == 0, finished.stderr
+    assert case.has("second")
+
+
+def test_service_that_ends_by_itself_when_stripped(case: Case) -> None:
+    """It waits for the first file to go, which --exclude has done already."""
+    script = f"while test -e {case.files}/first; do sleep 0.05; done"
+    finished = case.run(f"/bin/sh -c '{script}'", "--wait", "0.3", "--exclude", f"{case.files}/first")
+    is_refused(case, finished, "ended by itself, unlike the original")
+
+
+def test_failing_result_does_not_take_a_probes_whole_time(case: Case) -> None:
+    finished = case.run(case.server, "--probe", FIRST, "--verify-probe", SECOND, "--no-repair", "--probe-timeout", "120")
+    assert finished.code == 6
+    assert finished.seconds < 30
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--ignore", "x"), "--compare-output"),
+        (("--compare-output", "--ignore", "("), "regular expression"),
+        (("--no-verify", "--verify-probe", "true"), "--no-verify"),
+        (("--no-verify", "--compare-output"), "--no-verify"),
+        (("--verify-probe", "@/none"), "no such script"),
+    ],
+)
+def test_checks_that_cannot_be_are_refused_before_anything_runs(case: Case, options: tuple[str, ...], word: str) -> None:
+    finished = case.run("/none", *options)
+    assert finished.code == 2, finished.stderr
+    assert word in finished.stderr
+
+
+def test_verify_alone(case: Case, tracestrip: Command) -> None:
+    assert case.run(case.server, "--probe", FIRST).code == 0
+    images = ("verify", "dir:/", f"docker-archive:{case.output}")
+    finished = tracestrip(*images, "--probe", FIRST)
+    assert finished.code == 0, finished.stderr
+    assert "does what dir:/ does" in finished.stdout
+    finished = tracestrip(*images, "--probe", FIRST, "--format", "json")
+    assert json.loads(finished.stdout)["verified"]
+    finished = tracestrip(*images, "--probe", FIRST, "--verify-probe", SECOND)
+    assert finished.code == 6
+    assert f"  |   {case.files}/second" in finished.stderr
+    assert "published" not in finished.stderr
+    finished = tracestrip(*images, "--probe", f"curl -fsS localhost:{PORT}/none", "--probe-timeout", "1")
+    assert finished.code == 5
