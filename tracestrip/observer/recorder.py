@@ -1,4 +1,4 @@
-"""The recorder: from calls that name a file to uses of files.
+"""The recorder: from calls that name a file, or list a directory, to uses of files.
 
 Only the entry of a call is seen, not its result: whether the name exists is the image's to say.
 """
@@ -161,8 +161,10 @@ class Recorder:
         if self._room <= 0:
             return
         path, root, kind, follow, creates = way
-        ways = self._uses.setdefault(way, {})
         led = view.lead(path, root, follow=follow)
+        if kind == "listed" and led.end is None:
+            return  # removed since it was opened: proc_pid_fd(5) calls it "… (deleted)", which is no name
+        ways = self._uses.setdefault(way, {})
         if led.lasting and not self._movers and not self._mounted:
             self._settled.add(way)
         if led in ways:

@@ -1,4 +1,4 @@
-"""The observer's seccomp filter: a notification for every call that names a file, full speed for all the others.
+"""The observer's seccomp filter: a notification for every call that names a file or lists a directory, full speed for others.
 
 seccomp(2) and Documentation/userspace-api/seccomp_filter.rst. The verdict depends on the architecture and the number only
 (but for three calls), so that the kernel can keep a bitmap of the calls that are always allowed (Linux 5.11).

@@ -1,4 +1,4 @@
-"""The system calls that name a file: one table of data, and the few lines that read it.
+"""The system calls that name a file or list a directory: one table of data, and the few lines that read it.
 
 A row has the call's name, its numbers on x86-64, i386 and aarch64 ("-" where the architecture lacks it), then a word for
 each path that it takes: USE:WHERE:FOLLOW.

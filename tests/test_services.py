@@ -1,0 +1,91 @@
+"""Real services: trained with one exercise, held out another; what is missing is found, and repaired, before publication."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command, Finished
+from tests.images import stripped_layer
+
+
+def get(path: str) -> str:
+    return f"curl -fsS -o /dev/null localhost{path}"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A fixture image, and how it is exercised."""
+
+    image: str
+    trained: str
+    """The probe that it is observed with."""
+    held_out: str
+    """One that needs files which that did not use."""
+    missing: str
+    """One of them."""
+    also_passes: str
+    """One that needs nothing more."""
+    options: tuple[str, ...] = ()
+
+
+SERVICES = [
+    Service(
+        "httpd", get("/server-status"), get("/"), "/var/www/html/index.html", get("/server-status?auto"),
+        ("-e", "/usr/sbin/httpd"),
+    ),
+    Service(
+        "nginx", "curl -sS localhost/none | grep -q 404", get("/"), "/var/www/html/index.nginx-debian.html",
+        "curl -sS localhost/other | grep -q 404",
+    ),
+    Service("webapp", get(":8000/"), get(":8000/report"), "/app/reports/sheet.py", get(":8000/health")),
+    Service("php", get(":8080/"), get(":8080/?module=orders"), "/srv/app/modules/orders.php", get(":8080/health")),
+    Service("entrypoint", get(":8080/"), get(":8080/cgi-bin/status"), "/usr/bin/df", get(":8080/index.html")),
+]  # fmt: skip
+
+
+@pytest.fixture(params=SERVICES, ids=lambda service: service.image)
+def service(request: pytest.FixtureRequest) -> Service:
+    return request.param
+
+
+@pytest.fixture
+def strip(tracestrip: Command, archive: Callable[[str], Path], tmp_path: Path) -> Callable[..., tuple[Finished, dict[str, Any]]]:
+    def run(service: Service, *options: str) -> tuple[Finished, dict[str, Any]]:
+        report = tmp_path / "report.json"
+        finished = tracestrip(
+            "run", f"docker-archive:{archive(service.image)}", *service.options, "--probe", service.trained, *options,
+            "-o", f"docker-archive:{tmp_path}/out.tar", "--force", "--report", report,
+        )  # fmt: skip
+        return finished, json.loads(report.read_text())
+
+    return run
+
+
+def test_what_was_not_exercised_is_found_and_repaired(
+    service: Service, strip: Callable[..., tuple[Finished, dict[str, Any]]], tmp_path: Path
+) -> None:
+    finished, report = strip(service, "--verify-probe", service.also_passes)
+    assert finished.code == 0, finished.stderr
+    assert [round_["faults"] for round_ in report["verification"]["rounds"]] == [[]]
+    trained = stripped_layer(tmp_path / "out.tar")
+    assert service.missing[1:] not in trained
+
+    finished, report = strip(service, "--verify-probe", service.held_out, "--no-repair")
+    assert finished.code == 6, finished.stderr
+    assert service.held_out.split()[-1] in finished.stderr
+    assert (report["verified"], report["result"]) == (False, None)
+
+    finished, report = strip(service, "--verify-probe", service.held_out)
+    assert finished.code == 0, finished.stderr
+    rounds = report["verification"]["rounds"]
+    assert (rounds[0]["faults"] != [], rounds[-1]["faults"]) == (True, [])
+    added = {path for round_ in rounds for path in round_["added"]}
+    assert service.missing in added
+    assert stripped_layer(tmp_path / "out.tar").keys() == trained.keys() | {path[1:] for path in added}
+    (kept,) = (kept for kept in report["kept"] if kept["path"] == service.missing)
+    assert kept["round"] >= 1
+    assert kept["reasons"][0]["first_used_by"]["program"]
