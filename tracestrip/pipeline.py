@@ -70,10 +70,11 @@ def run(subject: Subject, scenario: Scenario, wanted: Wanted, step: Step, until_
     """
     begun = time.monotonic()
     scenario.check()
+    own = _own_command(scenario.command)
     with _prepared(subject, wanted, step) as (source, target, scratch):
         choice = Choice(wanted.rules, source.tree)
         recording = record(source, scenario, _arguments(scenario, source.image), until_stable, scratch, step)
-        return _strip(source, (recording,), choice, scenario.command, target, wanted, scratch, step, begun)
+        return _strip(source, (recording,), choice, own, target, wanted, scratch, step, begun)
 
 
 def observe(subject: Subject, scenario: Scenario, output: Path, step: Step, *, force: bool, until_stable: int = 0) -> Recording:
@@ -100,8 +101,8 @@ def strip(subject: Subject, observations: Sequence[Path], command: str | None, w
     with _prepared(subject, wanted, step) as (source, target, scratch):
         recordings = tuple(read_recording(path, source.image) for path in observations)
         choice = Choice(wanted.rules, source.tree)
-        command = command or _common_command(recordings)
-        return _strip(source, recordings, choice, command, target, wanted, scratch, step, begun)
+        own = _own_command(command or _common_command(recordings))
+        return _strip(source, recordings, choice, own, target, wanted, scratch, step, begun)
 
 
 def verify(original: Subject, stripped: Subject, scenario: Scenario, checks: Checks, step: Step) -> Verdict:
@@ -131,10 +132,9 @@ def verify(original: Subject, stripped: Subject, scenario: Scenario, checks: Che
 
 
 def _strip(
-    source: Source, recordings: tuple[Recording, ...], choice: Choice, command: str | None, target: Reference, wanted: Wanted,
-    scratch: Path, step: Step, begun: float,
+    source: Source, recordings: tuple[Recording, ...], choice: Choice, own: tuple[str, ...] | None, target: Reference,
+    wanted: Wanted, scratch: Path, step: Step, begun: float,
 ) -> Report:  # fmt: skip
-    arguments = None if command is None else tuple(split_command(command, "-e"))
     expected = expectations(source, recordings, wanted.checks, scratch, step) if wanted.checks else ()
 
     step("asking the image's loader for libraries")
@@ -153,14 +153,14 @@ def _strip(
     is_proven = verification is not None and verification.passed
     latest = source_date_epoch()
     created = None if latest is None else rfc3339(latest)
-    config = source.image.config.stripped(layer.diff_id, arguments, made_from | verified(is_proven), created)
+    config = source.image.config.stripped(layer.diff_id, own, made_from | verified(is_proven), created)
     report = Report(
         source=source,
         result=str(target),
         result_digest=UNKNOWN_DIGEST,
         result_manifest=UNKNOWN_DIGEST,
         layer=layer,
-        command=arguments or recordings[0].arguments,
+        command=own or recordings[0].arguments,
         recordings=recordings,
         keep=choice.keep,
         verification=verification,
@@ -216,6 +216,17 @@ def _arguments(scenario: Scenario, image: Image) -> tuple[str, ...]:
     if not image.config.command:
         raise TargetError(f"{image.name}: it has neither ENTRYPOINT nor CMD: name a command with -e")
     return image.config.command
+
+
+def _own_command(command: str | None) -> tuple[str, ...] | None:
+    """What the result's config says instead of the image's own. JSON has texts only."""
+    if command is None:
+        return None
+    try:
+        command.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"-e {command!r}: an image's config holds UTF-8 only: run a script of that name instead") from error
+    return tuple(split_command(command, "-e"))
 
 
 def _common_command(recordings: Sequence[Recording]) -> str | None:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from tracestrip import __version__
 from tracestrip.errors import ExerciseError, UsageError
 from tracestrip.exercise.exercise import Answer, Exercised
@@ -18,6 +16,7 @@ from tracestrip.image.image import Image
 from tracestrip.keep.keepset import KeepSet
 from tracestrip.observer.wire import Observation, Use, raw, text
 from tracestrip.source import Source
+from tracestrip.structured import structured
 from tracestrip.trial import Scenario, observe
 
 SCHEMA = "tracestrip observation 1"
@@ -95,7 +94,7 @@ def read_recording(path: Path, image: Image) -> Recording:
         recording = _recording(document)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}: name a file that tracestrip observe wrote") from error
-    except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path}: it is no observation of this version of tracestrip: make it again with observe") from error
     if (recording.digest, recording.digest or recording.image) != (image.digest, image.digest or image.name):
         its = recording.digest or recording.image
@@ -112,19 +111,19 @@ def _without_outputs(exercised: Exercised) -> Exercised:
 
 def _recording(document: dict[str, Any]) -> Recording:
     image = document["image"]
-    scenario = msgspec.convert(document["scenario"], Scenario)
+    scenario = structured(Scenario, document["scenario"])
     scenario.check()
     return Recording(
-        image=msgspec.convert(image["name"], str),
-        digest=msgspec.convert(image["digest"], str | None),
+        image=structured(str, image["name"]),
+        digest=None if image["digest"] is None else structured(str, image["digest"]),
         scenario=scenario,
-        arguments=msgspec.convert(document["command"], tuple[str, ...]),
+        arguments=structured(tuple[str, ...], document["command"]),
         observation=Observation(
             uses=tuple(map(Use.from_message, document["uses"])),
-            calls=msgspec.convert(document["calls"], int),
+            calls=structured(int, document["calls"]),
             tracers=tuple(map(raw, document["tracers"])),
         ),
-        exercised=replace(msgspec.convert(document["exercised"], Exercised), output=None),
-        runs=msgspec.convert(document["runs"], int),
+        exercised=structured(Exercised, document["exercised"]),
+        runs=structured(int, document["runs"]),
         is_own=False,
     )

@@ -20,7 +20,7 @@ class Answer:
     attempts: int
     seconds: float
     output: bytes | None = None
-    """A probe's stdout; the last of what a command inside wrote. None where it was too long to be kept."""
+    """A probe's stdout; the last of what a command inside wrote. None where it was not kept, or too long for that."""
 
 
 @dataclass(frozen=True, slots=True)
