@@ -109,6 +109,34 @@ def test_kept_set_of_a_root_of_its_own(tracestrip: Command, compiled: Compile, t
     assert "/real" not in kept
 
 
+@pytest.mark.parametrize("flags", [(), ("-m32",)])
+def test_directories_whose_entries_are_read(
+    flags: tuple[str, ...], unconfined: Sandbox, compiled: Compile, tmp_path: Path
+) -> None:
+    """By their own names, when they are read; what is no directory, or none any more, does no harm."""
+    calls = ["getdents", "getdents64", *(["readdir"] if flags else [])]
+    for name in (*calls, "opened", "deleted"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+    (tmp_path / "top/link").symlink_to("getdents")
+    observation = observed(unconfined, compiled("lists", *flags), tmp_path / "top")
+    listed = {use.path: use.resolved for use in observation.uses if use.kind == "listed"}
+    wanted = {os.fsencode(tmp_path / "top" / name) for name in (*calls, "after")}
+    assert {path: end for path, end in listed.items() if path.startswith(os.fsencode(tmp_path))} == {
+        path: path for path in wanted
+    }
+    assert all(path.startswith(b"/") for path in listed)
+    assert kinds(observation, tmp_path / "top/opened") == {"opened"}
+
+
+def test_a_directory_that_ls_shows_is_listed_and_one_that_is_looked_up_is_not(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "shown/deep").mkdir(parents=True)
+    (tmp_path / "looked-up").mkdir()
+    script = f"test -d {tmp_path}/looked-up && cd {tmp_path}/shown && ls"
+    observation = observed(sandbox, "/bin/sh", "-c", script)
+    assert {use.path for use in observation.uses if use.kind == "listed"} == {os.fsencode(tmp_path / "shown")}
+    assert kinds(observation, tmp_path / "looked-up") == {"checked"}
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_moves_in_a_tree(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
     """Whatever is moved, linked and entered: the file that an open reached is the one that was noted."""

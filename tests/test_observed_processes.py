@@ -142,6 +142,27 @@ def test_threads_with_directories_of_their_own(unconfined: Sandbox, compiled: Co
     assert {os.fsencode(file) for file in files} <= resolved(observation)
 
 
+def test_uses_say_in_which_phase_they_first_came(sandbox: Sandbox, tmp_path: Path) -> None:
+    names = ("before", "start", "probe", "trap")
+    for name in names:
+        (tmp_path / name).write_text(name)
+
+    def shell(script: str) -> list[str]:
+        return ["/bin/sh", "-c", f"cd {tmp_path}; {script}"]
+
+    assert sandbox.run(shell("cat before")).status == 0
+    sandbox.enter("the start")
+    sandbox.launch(shell("trap 'cat trap; exit' TERM; cat start; : > ready; while sleep 0.01; do :; done"))
+    assert sandbox.run(shell("until test -e ready; do sleep 0.01; done")).status == 0
+    sandbox.enter("the probe")
+    assert sandbox.run(shell("cat probe start before")).status == 0
+    observation = sandbox.stop(15, 5)
+    opened = {use.path: use for use in observation.uses if use.kind == "opened"}
+    found = [opened[os.fsencode(tmp_path / name)] for name in names]
+    assert [use.during for use in found] == ["", "the start", "the probe", "the stop"]
+    assert [use.moment for use in found] == sorted({use.moment for use in found})
+
+
 @pytest.fixture
 def binfmt_misc() -> Iterator[Path]:
     """Where it is mounted."""

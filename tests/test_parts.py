@@ -1,5 +1,6 @@
 """References, configs, docker-archives, globs, the kept set, interpreters, the table of calls, accounts, scratch."""
 
+import json
 import os
 import re
 import signal
@@ -107,6 +108,14 @@ def test_output_into_a_pipe_or_through_a_symlink(tmp_path: Path) -> None:
 
 def use(path: bytes, kind: str = "opened", *, follow: bool = True, creates: bool = False, resolved: bytes | None = None) -> Use:
     return Use(path, kind, follow, creates, resolved, Process(7, b"/bin/program"))
+
+
+def test_uses_pass_the_socket_as_they_are() -> None:
+    made = Use(b"/a\xff", "listed", False, True, b"/b", Process(7, b"/\xfe"), b"/r", (b"/l",), 12.5, "the stop")
+    message = json.loads(json.dumps(made.to_message()))
+    assert Use.from_message(message) == made
+    older = {key: value for key, value in message.items() if key not in ("moment", "during")}
+    assert Use.from_message(older) == replace(made, moment=0.0, during="")
 
 
 def kept(keep: KeepSet) -> dict[bytes, set[str]]:

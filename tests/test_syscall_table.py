@@ -1,5 +1,6 @@
 """The table of calls against two witnesses: this machine's kernel headers, and strace's idea of what names a file."""
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -77,12 +78,20 @@ def test_calls_that_move_names_are_told() -> None:
     }  # fmt: skip
 
 
-def call_of_each(architecture: int) -> tuple[str, dict[bytes, str]]:
-    """A C program that makes each call once, and the kind of use of each name that it gives. None of the names exists."""
+def call_of_each(architecture: int, listed: Path) -> tuple[str, dict[bytes, str]]:
+    """A C program that makes each call once, and the kind of use of each name that it gives.
+
+    Only directories exist: those that are listed by a descriptor. They are made in *listed*.
+    """
     lines, expected = [], {}
     for number, call in calls_of(architecture).items():
         words = ["0"] * 6
         for argument in call.paths:
+            if argument.form == "f":
+                (listed / call.name).mkdir(parents=True)
+                expected[os.fsencode(listed / call.name)] = argument.kind
+                words[argument.address] = f'open("{listed}/./{call.name}", O_RDONLY | O_DIRECTORY)'
+                continue
             if argument.form != "p":
                 break
             name = f"/nowhere/{call.name}-{argument.address}"
@@ -102,10 +111,12 @@ def call_of_each(architecture: int) -> tuple[str, dict[bytes, str]]:
 
 @pytest.mark.parametrize(("architecture", "flags"), [(AUDIT_ARCH_X86_64, []), (AUDIT_ARCH_I386, ["-m32"])])
 def test_each_call_of_the_table_is_told(architecture: int, flags: list[str], unconfined: Sandbox, tmp_path: Path) -> None:
-    text, expected = call_of_each(architecture)
+    text, expected = call_of_each(architecture, tmp_path / "listed")
     (tmp_path / "each.c").write_text(text)
     program = tmp_path / "each"
     subprocess.run(["gcc", "-D_GNU_SOURCE", "-w", "-o", program, tmp_path / "each.c", *flags], check=True)
-    seen = {use.path: use.kind for use in observed(unconfined, program).uses if use.path.startswith(b"/nowhere/")}
+    places = (b"/nowhere/", os.fsencode(tmp_path / "listed") + b"/")
+    uses = [use for use in observed(unconfined, program).uses if use.path.startswith(places) and b"/./" not in use.path]
+    seen = {use.path: use.kind for use in uses}
     assert len(expected) > 80
     assert seen == expected

@@ -18,7 +18,7 @@ from tracestrip.observer.client import Sandbox
 from tracestrip.observer.job import Job
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
-STRACE = ("strace", "-f", "--seccomp-bpf", "-e", "trace=%file", "-o", "/dev/null")
+STRACE = ("strace", "-f", "--seccomp-bpf", "-e", "trace=%file,getdents64", "-o", "/dev/null")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Load:
 LOADS = (
     Load("100,000 opens, of strace's time", "opens", ("100000",), 0.25, against_strace=True),
     Load("two processes, 50,000 opens each, of strace's time", "opens", ("50000",), 0.3, against_strace=True, processes=2),
+    Load("100,000 listings of a directory, of strace's time", "listings", ("100000",), 0.3, against_strace=True),
     Load("two threads that compute, of the untraced time", "compute", ("300000000",), 1.1),
     Load("220,000 other calls, of the untraced time", "calls", ("220000",), 1.2),
 )

@@ -14,6 +14,8 @@ _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_SYMLINK_FOLLOW = 0x400
 _IN_DONT_FOLLOW = 0x02000000
 _RESOLVE_IN_ROOT = 0x10
+_NEGATIVE = 1 << 31
+"""Sign of a descriptor: AT_FDCWD stands for a directory only where a path is relative to it."""
 _FSCONFIG_SET_STRING, _FSCONFIG_SET_PATH, _FSCONFIG_SET_PATH_EMPTY = 1, 3, 4
 
 
@@ -21,7 +23,7 @@ class Named(NamedTuple):
     """A path as a call names it."""
 
     path: bytes
-    """Empty: the file of the descriptor itself."""
+    """Empty for the descriptor's own file."""
     kind: str
     directory: int | None
     """The descriptor that it is relative to, None for the working directory."""
@@ -38,7 +40,8 @@ def named(memory: Memory, notification: Notification, argument: PathArgument) ->
     pid, arguments = notification.pid, notification.arguments
     address = arguments[argument.address]
     if argument.form == "f":
-        yield Named(b"", argument.kind, address, follow=False, creates=False, in_directory=False)
+        if not address & _NEGATIVE:
+            yield Named(b"", argument.kind, address, follow=False, creates=False, in_directory=False)
         return
     if argument.form == "p":
         path = memory.string(pid, address)

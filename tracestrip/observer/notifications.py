@@ -1,4 +1,4 @@
-"""The calls that name a file, as the seccomp filter tells of them: seccomp_unotify(2).
+"""The calls that name a file or list a directory, as the seccomp filter tells of them: seccomp_unotify(2).
 
 The caller waits until it is answered. The answer is always that the call goes on as it is: what a target may do is the
 sandbox's to say, not the observer's.

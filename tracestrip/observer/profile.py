@@ -100,8 +100,8 @@ ALLOWED = """
     umask:95:60:166 uname:63:122:160 unshare:272:310:97 uretprobe:335:-:- vfork:58:190:- vhangup:153:111:58
     vmsplice:278:316:75 wait4:61:114:260 waitid:247:284:95 waitpid:-:7:- write:1:4:64 writev:20:146:66
 """
-"""The calls that may be allowed and are not in `syscalls.TABLE`: name, number on x86-64, i386 and aarch64 ("-" where there
-is none)."""
+"""The calls that may be allowed and are not in `syscalls.TABLE`, which has the others' numbers: name, number on x86-64, i386
+and aarch64 ("-" where there is none)."""
 
 NEVER = frozenset({
     "file_getattr", "file_setattr", "oldlstat", "oldstat", "pivot_root", "readdir", "swapoff", "swapon", "uselib",

@@ -163,7 +163,7 @@ class Recorder:
         path, root, kind, follow, creates = way
         led = view.lead(path, root, follow=follow)
         if kind == "listed" and led.end is None:
-            return  # removed since it was opened: proc_pid_fd(5) calls it "… (deleted)", which is no name
+            return  # it has been removed since it was opened: proc_pid_fd(5) names it "… (deleted)", which is no name
         ways = self._uses.setdefault(way, {})
         if led.lasting and not self._movers and not self._mounted:
             self._settled.add(way)

@@ -8,7 +8,7 @@ WHERE   p1: a string in argument 1, relative to the working directory. d0p1: the
         argument 0 is a descriptor of (or AT_FDCWD); an empty string names the descriptor's own file.
         s1: a `struct sockaddr` in argument 1 with its length in argument 2 (AF_UNIX counts). m1: the address in the
         `struct msghdr` at argument 1. v1: those of the `struct mmsghdr` array at argument 1, as many as argument 2 says.
-        f0: no path, but the file that argument 0 is a descriptor of.
+        f0: the file that argument 0 is a descriptor of, by its own name.
 FOLLOW  whether a symlink in the last component is followed. yes, no, or which argument says so: at3 (AT_SYMLINK_NOFOLLOW
         in argument 3), atfollow4 (AT_SYMLINK_FOLLOW in argument 4), open1 (O_NOFOLLOW, O_CREAT and O_EXCL in argument 1),
         how2 (a `struct open_how` in argument 2), watch2 (IN_DONT_FOLLOW in argument 2), creat (as open with O_CREAT);
@@ -146,7 +146,7 @@ class PathArgument:
     directory: int | None
     """Index of the argument with the directory descriptor; None: the working directory."""
     address: int
-    """Index of the argument that points to the path, or to what holds it; of the descriptor itself."""
+    """Index of the argument that points to the path, or to what holds it; of the descriptor, where that stands for it."""
     follow: str
     follow_argument: int | None
     """Index of the argument that says whether a symlink is followed, or holds what says it; None: it is always the same."""

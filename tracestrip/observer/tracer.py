@@ -1,4 +1,4 @@
-"""The tracer: follows every process of the sandbox and hands on the calls that name a file.
+"""The tracer: follows every process of the sandbox and hands on the calls that name a file or list a directory.
 
 ptrace(2) holds the tree of processes: pid 1 of the sandbox is seized before it does anything; whatever descends from it is a
 tracee from its first instruction (PTRACE_O_TRACEFORK and its kin), and dies with the tracer (PTRACE_O_EXITKILL). The calls

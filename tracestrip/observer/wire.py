@@ -44,7 +44,8 @@ class Use:
     kind: str
     """executed, interpreted, opened, listed, checked, readlink, entered, created, linked, renamed, removed, changed,
     connected, mounted or watched. *linked* and *renamed*: the file has another name later. *interpreted* is what the
-    kernel opens for an executed file: its `#!` program, its ELF interpreter or that of binfmt_misc."""
+    kernel opens for an executed file: its `#!` program, its ELF interpreter or that of binfmt_misc. *listed*: a directory
+    whose entries were read; `path` is its own name then, however it was opened."""
     follow: bool
     """Whether a symlink in the last component was followed."""
     creates: bool
