@@ -56,11 +56,11 @@ def service(request: pytest.FixtureRequest) -> Service:
 
 
 @pytest.fixture
-def strip(tracestrip: Command, archive: Callable[[str], Path], tmp_path: Path) -> Strip:
+def strip(tracestrip: Command, image: Callable[[str], str], tmp_path: Path) -> Strip:
     def run(service: Service, *options: str) -> tuple[Finished, dict[str, Any]]:
         report = tmp_path / "report.json"
         finished = tracestrip(
-            "run", f"docker-archive:{archive(service.image)}", *service.options, "--probe", service.trained, *options,
+            "run", image(service.image), *service.options, "--probe", service.trained, *options,
             "-o", f"docker-archive:{tmp_path}/out.tar", "--force", "--report", report,
         )  # fmt: skip
         return finished, json.loads(report.read_text())

@@ -1,7 +1,8 @@
 """rpm's database of installed packages, in the three forms that it has had: SQLite, ndb and Berkeley DB's hash.
 
-Read without rpm, since most images have none. The forms are described by rpm's own sources (lib/backend/ndb/rpmpkg.c,
-docs/manual/hregions.md) and Berkeley DB's (dbinc/db_page.h); each holds one header blob for a package.
+Read without rpm, since most images have none, and without a library: those that know all three are of another licence.
+The forms are described by rpm's own sources (lib/backend/ndb/rpmpkg.c, docs/manual/hregions.md) and Berkeley DB's
+(dbinc/db_page.h); each holds one header blob for a package.
 """
 
 import sqlite3
@@ -34,8 +35,11 @@ def rpm_packages(tree: Tree, largest: int) -> Iterator[Package]:
             if entry.size > largest:
                 raise ImageError(f"{called}: it has {entry.size} bytes: no package database has so many")
             with damage(called, "build the image again, or leave out what asks for packages"):
-                for blob in read(tree.read(entry)):
-                    yield _package(blob)
+                try:
+                    found = [_package(blob) for blob in read(tree.read(entry))]
+                except struct.error as error:
+                    raise ValueError("it ends early") from error
+            yield from found
             return
 
 
