@@ -80,6 +80,7 @@ def test_what_was_not_exercised_is_found_and_repaired(
     finished, report = strip(service, "--verify-probe", service.held_out, "--no-repair")
     assert finished.code == 6, finished.stderr
     assert service.held_out.split()[-1] in finished.stderr
+    assert service.missing in finished.stderr
     assert (report["verified"], report["result"]) == (False, None)
 
     finished, report = strip(service, "--verify-probe", service.held_out)

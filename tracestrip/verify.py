@@ -56,6 +56,8 @@ class Round:
     """None: it does what the original does."""
     missed: tuple[bytes, ...]
     """Paths that it asked for in vain, and the original has. Without a fault it could do without them."""
+    unasked: tuple[bytes, ...] = ()
+    """With a fault: other paths that the original was seen to use in the same exercise, and that it lacks."""
     added: tuple[bytes, ...] = ()
     """What was added then, to try again."""
 
@@ -111,13 +113,15 @@ def prove(
             faults, observations = tried(stripped, expected, checks, scratch)
             missed = missing(source, stripped, expected, observations)
             if not faults or len(rounds) == checks.rounds:
-                return Verification(checks, (*rounds, Round(faults, missed))), layer
+                unasked = _unasked(source, stripped, expected, missed) if faults else ()
+                return Verification(checks, (*rounds, Round(faults, missed, unasked))), layer
             before = choice.keep.paths()
             choice.keep.round = len(rounds) + 1
             _add_missing(source, choice, expected, observations, stripped, scratch)
+            unasked = _unasked(source, stripped, expected, missed)
         complete()
         added = tuple(sorted(choice.keep.paths() - before))
-        rounds.append(Round(faults, missed, added))
+        rounds.append(Round(faults, missed, unasked, added))
         if not added:
             return Verification(checks, tuple(rounds)), layer
 
@@ -144,7 +148,7 @@ def tried(
 def missing(
     source: Source, stripped: Source, expected: Iterable[Expectation], observations: Iterable[Observation]
 ) -> tuple[bytes, ...]:
-    """Paths that the stripped image asked for in vain, and the original has."""
+    """Paths that these observations, one for each expectation, ask the original for, and that the stripped image lacks."""
     wanted: set[bytes] = set()
     for expectation, observation in zip(expected, observations, strict=True):
         keep = KeepSet(source.tree)
@@ -152,6 +156,14 @@ def missing(
         keep.add_observation(observation, None)
         wanted |= keep.paths()
     return tuple(sorted(path for path in wanted if stripped.tree.entry(path) is None))
+
+
+def _unasked(
+    source: Source, stripped: Source, expected: Iterable[Expectation], missed: tuple[bytes, ...]
+) -> tuple[bytes, ...]:
+    seen = [(expectation, expectation.beyond) for expectation in expected if expectation.beyond is not None]
+    used = missing(source, stripped, [one for one, _ in seen], [observation for _, observation in seen])
+    return tuple(path for path in used if path not in missed)
 
 
 def _mount_points(expectation: Expectation) -> tuple[bytes, ...]:

@@ -122,6 +122,7 @@ def verification_document(verification: Verification) -> dict[str, Any]:
             {
                 "faults": [{"what": fault.what, "output": text(fault.output[-_OUTPUT:])} for fault in round_.faults],
                 "missed": list(map(text, round_.missed)),
+                "unasked": list(map(text, round_.unasked)),
                 "added": list(map(text, round_.added)),
             }
             for round_ in verification.rounds

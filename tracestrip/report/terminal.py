@@ -88,7 +88,8 @@ def _proof(verification: Verification | None) -> Text:
         parts.append("the outputs are equal")
     added = sum(len(round_.added) for round_ in verification.rounds)
     if added:
-        parts.append(f"repaired in {len(verification.rounds) - 1} rounds: {added:,} paths were missing")
+        rounds = len(verification.rounds) - 1
+        parts.append(f"repaired in {rounds} round{'s' * (rounds != 1)}: {added:,} paths were missing")
     missed = len(verification.rounds[-1].missed)
     if missed:
         parts.append(f"{missed:,} paths were asked for in vain, without harm")

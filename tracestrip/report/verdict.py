@@ -42,9 +42,9 @@ def refusal(stripped: str, verification: Verification, consequence: str = "") ->
     """What ends a command whose result fails: one line, and the differences above it. *consequence*: what follows, and ": "."""
     last = verification.rounds[-1]
     repairs = sum(1 for round_ in verification.rounds if round_.added)
-    after = f" after {repairs} rounds of repair" if repairs else ""
+    after = f" after {repairs} round{'s' * (repairs != 1)} of repair" if repairs else ""
     remedy = last.faults[0].remedy if last.faults[0].remedy.startswith("let ") else "see the difference above"
-    remedy = "let the exercise use what is missing, or --include it" if last.missed else remedy
+    remedy = "let the exercise use what is missing, or --include it" if last.missed or last.unasked else remedy
     what = f"{stripped}: the stripped image fails where the original does not{after}: {last.faults[0].what}"
     return VerificationError(f"{what}: {consequence}{remedy}", _difference(verification))
 
@@ -54,12 +54,16 @@ def _difference(verification: Verification) -> bytes:
     lines: list[bytes] = []
     for fault in last.faults:
         lines += [fault.what.encode("utf-8", "backslashreplace"), *fault.output[-_MOST_OUTPUT:].splitlines()]
-    if last.missed:
-        lines.append(b"asked for in vain, and in the original:")
-        lines += [b"  " + _shown(path) for path in last.missed[:_MOST_PATHS]]
-        if len(last.missed) > _MOST_PATHS:
-            lines.append(b"  and %d more" % (len(last.missed) - _MOST_PATHS))
+    lines += _listed(b"asked for in vain, and in the original:", last.missed)
+    lines += _listed(b"missing, and used by the original in the same exercise:", last.unasked)
     return b"\n".join(lines)
+
+
+def _listed(title: bytes, paths: tuple[bytes, ...]) -> list[bytes]:
+    if not paths:
+        return []
+    more = [b"  and %d more" % (len(paths) - _MOST_PATHS)] if len(paths) > _MOST_PATHS else []
+    return [title, *(b"  " + _shown(path) for path in paths[:_MOST_PATHS]), *more]
 
 
 def _shown(path: bytes) -> bytes:
