@@ -114,8 +114,6 @@ def test_uses_pass_the_socket_as_they_are() -> None:
     made = Use(b"/a\xff", "listed", False, True, b"/b", Process(7, b"/\xfe"), b"/r", (b"/l",), 12.5, "the stop")
     message = json.loads(json.dumps(made.to_message()))
     assert Use.from_message(message) == made
-    older = {key: value for key, value in message.items() if key not in ("moment", "during")}
-    assert Use.from_message(older) == replace(made, moment=0.0, during="")
 
 
 def kept(keep: KeepSet) -> dict[bytes, set[str]]:

@@ -63,7 +63,7 @@ def test_stripped_httpd_serves(
     stripped = engine.images.get("fixture:httpd-stripped")
     assert stripped.attrs["Size"] <= 6.5 * 10**6
     document = json.loads(report.read_text())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["source"]["digest"] == engine.images.get(source).id
     assert document["result"]["digest"] == stripped.id
     assert document["result"]["bytes"] == pytest.approx(stripped.attrs["Size"], rel=0.001)  # it counts symlinks' targets

@@ -1,12 +1,17 @@
 """The result is run before it is published: what is the same, what is not, what is repaired, what is refused."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Command, Finished
+from tests.conftest import TOP, Command, Finished
 from tests.images import config_of, stripped_layer
 
 PORT = 8080
@@ -238,3 +243,30 @@ def test_verify_alone(case: Case, tracestrip: Command) -> None:
     assert "published" not in finished.stderr
     finished = tracestrip(*images, "--probe", f"curl -fsS localhost:{PORT}/none", "--probe-timeout", "1")
     assert finished.code == 5
+
+
+STEPS = """
+import sys, time
+from pathlib import Path
+from tracestrip.destination import Place
+from tracestrip.exercise.plan import Plan
+from tracestrip.pipeline import Subject, Wanted, run
+from tracestrip.trial import Scenario
+
+image, output = sys.argv[1:]
+scenario = Scenario("/usr/sbin/httpd", Plan(probes=("curl -fsS -o /dev/null localhost",)))
+wanted = Wanted(Place(output=f"docker-archive:{output}"))
+run(Subject(image), scenario, wanted, lambda text: print(time.monotonic(), text.split()[0], flush=True))
+"""
+"""A caller of the pipeline that tells when each step begins."""
+
+
+def test_verification_costs_the_exercise_and_half_a_second(archive: Callable[[str], Path], tmp_path: Path) -> None:
+    """On Apache. Both run in one process, one after the other."""
+    told = subprocess.run(
+        [sys.executable, "-c", STEPS, f"docker-archive:{archive('httpd')}", tmp_path / "out.tar"],
+        env=os.environ | {"PYTHONPATH": str(TOP)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    begins = [(float(line.split()[0]), line.split()[1]) for line in told.stdout.splitlines()]
+    seconds = {name: later - begun for (begun, name), (later, _) in pairwise(begins)}
+    assert seconds["verifying"] < seconds["running"] + 0.5, seconds
