@@ -211,7 +211,7 @@ def test_pid_1_is_no_more_than_a_target(
     place.mkdir()
     place.chmod(stat.S_IRWXU | stat.S_IRWXO)
     finished = tracestrip(
-        "run", "dir:/", "-e", "/bin/cp /proc/1/status /log/said", *options,
+        "run", "dir:/", "-e", "/bin/cp /proc/1/status /log/said", "--no-verify", *options,
         "--mount", f"type=bind,src={place},dst=/log", "-o", f"docker-archive:{tmp_path}/out.tar",
     )  # fmt: skip
     assert finished.code == 0, finished.stderr

@@ -270,3 +270,17 @@ def test_verification_costs_the_exercise_and_half_a_second(archive: Callable[[st
     begins = [(float(line.split()[0]), line.split()[1]) for line in told.stdout.splitlines()]
     seconds = {name: later - begun for (begun, name), (later, _) in pairwise(begins)}
     assert seconds["verifying"] < seconds["running"] + 0.5, seconds
+
+
+def test_exercise_that_cannot_be_repeated_is_told(case: Case) -> None:
+    """It leaves a file in a mount, and fails when that is there already."""
+    state = case.files / "state"
+    state.mkdir()
+    command = "/bin/sh -c 'test ! -e /mnt/left && : > /mnt/left'"
+    finished = case.run(command, "--mount", f"type=bind,src={state},dst=/mnt")
+    assert finished.code == 5, finished.stderr
+    assert "when it is run again" in finished.stderr
+    assert "--no-verify" in finished.stderr
+    assert not case.output.exists()
+    (state / "left").unlink()
+    assert case.run(command, "--mount", f"type=bind,src={state},dst=/mnt", "--no-verify").code == 0

@@ -33,7 +33,7 @@ class Exercised:
     """The held-out ones behind the others."""
     commands: tuple[Answer, ...] = ()
     ready_after: float = 0.0
-    """Seconds."""
+    """Seconds; a job's until its end was seen."""
     output: bytes | None = None
     """The last of what a job wrote."""
 

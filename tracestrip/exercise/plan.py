@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tracestrip.errors import UsageError
 
-_LEAST_PATIENCE = 5.0
+_LEAST_PATIENCE = 3.0
 _SLOWER = 5  # a machine may do something else meanwhile
 
 
