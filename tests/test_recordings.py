@@ -197,3 +197,18 @@ def test_a_stable_exercise_is_repeated_as_often_as_asked(tracestrip: Command, im
     finished = tracestrip("observe", image, "--until-stable", "2", "-o", tmp_path / "a.json")
     assert finished.code == 0, finished.stderr
     assert json.loads((tmp_path / "a.json").read_text())["runs"] == 3
+
+
+def test_runs_that_add_nothing_must_follow_one_another(tracestrip: Command, tmp_path: Path) -> None:
+    """The target counts its runs: of five the third uses a new file."""
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted/count").write_text("")
+    for name in ("early", "late"):
+        (tmp_path / name).write_text(name)
+    script = f"echo >> /mnt/count; read -r x < {tmp_path}/early; [ $(wc -l < /mnt/count) -lt 3 ] || cat {tmp_path}/late"
+    finished = tracestrip(
+        "observe", "dir:/", "-e", f"/bin/bash -c '{script}; true'", "--until-stable", "2",
+        "--mount", f"type=bind,src={tmp_path}/mounted,dst=/mnt", "-o", tmp_path / "a.json",
+    )  # fmt: skip
+    assert finished.code == 0, finished.stderr
+    assert json.loads((tmp_path / "a.json").read_text())["runs"] == 5

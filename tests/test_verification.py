@@ -284,3 +284,26 @@ def test_exercise_that_cannot_be_repeated_is_told(case: Case) -> None:
     assert not case.output.exists()
     (state / "left").unlink()
     assert case.run(command, "--mount", f"type=bind,src={state},dst=/mnt", "--no-verify").code == 0
+
+
+def test_listed_entries_come_without_what_is_excluded(case: Case) -> None:
+    """The excluded file is asked for in vain in each round: that is nothing new."""
+    script = f"test -e {case.files}/first; ls {case.files}"
+    options = ("--exclude", f"{case.files}/first", "--compare-output", "--ignore", r"^first\n")
+    finished = case.run(f"/bin/sh -c '{script}'", *options)
+    assert finished.code == 0, finished.stderr
+    assert not case.has("first")
+    assert case.has("second")
+
+
+def test_what_only_the_stripped_run_asked_for_is_repaired(case: Case) -> None:
+    """The target counts its runs, and uses another file in each second one, which are those of the result."""
+    state = case.files / "state"
+    state.mkdir()
+    (state / "count").write_text("")
+    script = f"echo >> /mnt/count; [ $(( $(wc -l < /mnt/count) % 2 )) = 1 ] || cat {case.files}/second"
+    finished = case.run(f"/bin/sh -c '{script}'", "--mount", f"type=bind,src={state},dst=/mnt")
+    assert finished.code == 0, finished.stderr
+    first, _ = case.told()["verification"]["rounds"]
+    assert str(case.files / "second") in first["missed"]
+    assert case.has("second")
