@@ -301,9 +301,10 @@ def test_what_only_the_stripped_run_asked_for_is_repaired(case: Case) -> None:
     state = case.files / "state"
     state.mkdir()
     (state / "count").write_text("")
-    script = f"echo >> /mnt/count; [ $(( $(wc -l < /mnt/count) % 2 )) = 1 ] || cat {case.files}/second"
+    (case.files / "sourced").write_text(":\n")
+    script = f"echo >> /mnt/count; [ $(( $(wc -l < /mnt/count) % 2 )) = 1 ] || . {case.files}/sourced"
     finished = case.run(f"/bin/sh -c '{script}'", "--mount", f"type=bind,src={state},dst=/mnt")
     assert finished.code == 0, finished.stderr
     first, _ = case.told()["verification"]["rounds"]
-    assert str(case.files / "second") in first["missed"]
-    assert case.has("second")
+    assert str(case.files / "sourced") in first["missed"]
+    assert case.has("sourced")
