@@ -61,7 +61,7 @@ def run(image: str, form: str, **given: Any) -> None:
 @options.STABLE
 @options.SURROUNDINGS
 @options.IMAGE
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@options.DEBUG
 def observe(image: str, output: Path, force: bool, **given: Any) -> None:
     """Run IMAGE's command and write down which files it uses, for `strip`."""
     subject, scenario, stable = options.subject(image, given), options.scenario(given), given["until_stable"] or 0
@@ -111,7 +111,7 @@ def verify(original: str, stripped: str, form: str, **given: Any) -> None:
 @commands.command()
 @click.argument("report", type=click.Path(path_type=Path))
 @click.argument("path")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@options.DEBUG
 def explain(report: Path, path: str) -> None:
     """Say why PATH stayed in a result or went, by the REPORT that was written with it, and what would keep it."""
     click.echo(explanation(read_report(report), path))

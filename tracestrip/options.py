@@ -112,10 +112,12 @@ PLACE = _together(
                  help="Write a JSON report: every path and why it stayed."),
 )  # fmt: skip
 
+DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+
 FORM = _together(
     click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
                  help="Of stdout."),
-    click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
+    DEBUG,
 )  # fmt: skip
 
 

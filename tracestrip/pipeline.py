@@ -28,7 +28,7 @@ from tracestrip.keep.choice import Choice, Rules
 from tracestrip.observer.client import Sandbox
 from tracestrip.observer.wire import raw
 from tracestrip.recording import Recording, read_recording, record
-from tracestrip.report.report import UNKNOWN_DIGEST, Report
+from tracestrip.report.report import UNKNOWN_DIGEST, Report, removed, totals_of
 from tracestrip.report.verdict import Verdict, refusal
 from tracestrip.rootfs.pack import pack
 from tracestrip.scratch import scratch_directory, working_directory
@@ -128,7 +128,7 @@ def verify(original: Subject, stripped: Subject, scenario: Scenario, checks: Che
         verdict = Verification(checks, (Round(faults, missing(before, after, expected, observations)),))
     if faults:
         raise refusal(after.image.name, verdict)
-    return Verdict(before.image, after.image, exercised, verdict)
+    return Verdict(before.image, after.image, verdict)
 
 
 def _strip(
@@ -156,6 +156,7 @@ def _strip(
     config = source.image.config.stripped(layer.diff_id, own, made_from | verified(is_proven), created)
     report = Report(
         source=source,
+        source_totals=totals_of(source),
         result=str(target),
         result_digest=UNKNOWN_DIGEST,
         result_manifest=UNKNOWN_DIGEST,
@@ -163,6 +164,7 @@ def _strip(
         command=own or recordings[0].arguments,
         recordings=recordings,
         keep=choice.keep,
+        removed=None if wanted.report is None else removed(source, choice),
         verification=verification,
         seconds=time.monotonic() - begun,
     )
@@ -242,7 +244,7 @@ def _choose(source: Source, recordings: Sequence[Recording], choice: Choice) -> 
         surroundings = recording.scenario.surroundings
         job = source.job(surroundings, Path())
         choice.keep.add_always_kept(raw(job.workdir), tuple(map(raw, job.volumes)))
-        choice.keep.cover(tuple(map(raw, surroundings.mount_points())))
+        choice.keep.cover(surroundings.mount_points())
         choice.add(recording.observation)
 
 

@@ -11,6 +11,7 @@ from tracestrip.image.config import DEFAULT_PATH
 from tracestrip.image.image import Image
 from tracestrip.observer import capabilities
 from tracestrip.observer.job import DEFAULT_SHM_SIZE, Bind, Job, Tmpfs
+from tracestrip.observer.wire import raw
 from tracestrip.rootfs.accounts import find_account
 from tracestrip.rootfs.submounts import submounts
 from tracestrip.rootfs.tree import Tree
@@ -61,9 +62,9 @@ class Surroundings:
         if missing:
             raise EnvironmentLack(f"this machine's root lacks the capability {missing[0]}: leave it out of --cap-add")
 
-    def mount_points(self) -> tuple[str, ...]:
+    def mount_points(self) -> tuple[bytes, ...]:
         """Where the user mounts something over the image."""
-        return (*(bind.target for bind in self.binds), *(tmpfs.target for tmpfs in self.tmpfs))
+        return tuple(map(raw, (*(bind.target for bind in self.binds), *(tmpfs.target for tmpfs in self.tmpfs))))
 
 
 def sandbox_job(asked: Surroundings, image: Image, tree: Tree, roots: tuple[Path, ...], scratch: Path) -> Job:

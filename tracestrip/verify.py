@@ -12,7 +12,7 @@ from tracestrip.exercise.plan import Plan
 from tracestrip.image.image import LayerArchive
 from tracestrip.keep.choice import Choice
 from tracestrip.keep.keepset import KeepSet
-from tracestrip.observer.wire import Observation, raw
+from tracestrip.observer.wire import Observation
 from tracestrip.recording import Recording
 from tracestrip.source import Source
 from tracestrip.trial import Scenario, observe, try_out
@@ -153,7 +153,7 @@ def missing(
     wanted: set[bytes] = set()
     for expectation, observation in zip(expected, observations, strict=True):
         keep = KeepSet(source.tree)
-        keep.cover(_mount_points(expectation))
+        keep.cover(expectation.scenario.surroundings.mount_points())
         keep.add_observation(observation, None)
         wanted |= keep.paths()
     return tuple(sorted(path for path in wanted if stripped.tree.entry(path) is None))
@@ -165,10 +165,6 @@ def _unasked(
     seen = [(expectation, expectation.beyond) for expectation in expected if expectation.beyond is not None]
     used = missing(source, stripped, [one for one, _ in seen], [observation for _, observation in seen])
     return tuple(path for path in used if path not in missed)
-
-
-def _mount_points(expectation: Expectation) -> tuple[bytes, ...]:
-    return tuple(map(raw, expectation.scenario.surroundings.mount_points()))
 
 
 def _other_end(plan: Plan, original: Exercised, stripped: Exercised) -> list[Fault]:
@@ -190,7 +186,7 @@ def _add_missing(
     """
     before = choice.keep.paths()
     for number, (expectation, observation) in enumerate(zip(expected, observations, strict=True)):
-        choice.keep.cover(_mount_points(expectation))
+        choice.keep.cover(expectation.scenario.surroundings.mount_points())
         choice.keep.add_observation(observation, None)
         if expectation.beyond is None:
             expected[number] = _again(source, expectation, scratch)

@@ -1,11 +1,12 @@
 """What stays: the observations, what the user's rules add and take away, and the libraries of all that."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from tracestrip.keep.dlopen_notes import add_dlopened
 from tracestrip.keep.keepset import OPENING, KeepSet
 from tracestrip.keep.ldd import Libraries, Run
-from tracestrip.keep.packages import installed_packages
+from tracestrip.keep.packages import Packages, installed_packages
 from tracestrip.keep.patterns import split_pattern
 from tracestrip.keep.presets import add_preset
 from tracestrip.keep.rules import exclude, include
@@ -36,9 +37,14 @@ class Choice:
         self.keep = KeepSet(tree)
         self._rules, self._tree = rules, tree
         self._libraries = Libraries(tree)
-        self._packages = installed_packages(tree) if rules.packages or "package" in rules.widen else {}
+        self._noted: set[bytes] = set()
         self._add_ruled(KeepSet(tree))  # a rule that cannot be is told before anything runs
         self._is_ruled = False
+
+    @cached_property
+    def packages(self) -> Packages:
+        """By the image's own database. Raises ImageError when it is damaged."""
+        return installed_packages(self._tree)
 
     def add(self, observation: Observation) -> None:
         """What was used in a run of the original."""
@@ -52,7 +58,7 @@ class Choice:
             self._add_ruled(keep)
         self._libraries.add_to(keep, run, library_path)
         if "package" in self._rules.widen:
-            widen_packages(keep, self._tree, self._packages)
+            widen_packages(keep, self._tree, self.packages)
         if "directory" in self._rules.widen:
             widen_directories(keep, self._tree)
         self._libraries.add_to(keep, run, library_path)
@@ -60,7 +66,7 @@ class Choice:
             known = -1
             while known != len(keep):
                 known = len(keep)
-                add_dlopened(keep, self._tree, library_path)
+                add_dlopened(keep, self._tree, library_path, self._noted)
                 self._libraries.add_to(keep, run, library_path)
         self.exclude()
 
@@ -70,11 +76,12 @@ class Choice:
             exclude(self.keep, raw(pattern))
 
     def _add_ruled(self, keep: KeepSet) -> None:
+        packages = self.packages if self._rules.packages or "package" in self._rules.widen else {}
         for pattern in self._rules.include:
             include(keep, self._tree, raw(pattern))
         for preset in self._rules.presets:
             add_preset(keep, self._tree, preset)
         for name in self._rules.packages:
-            keep_package(keep, self._tree, name, self._packages)
+            keep_package(keep, self._tree, name, packages)
         for pattern in self._rules.exclude:
             split_pattern(raw(pattern))

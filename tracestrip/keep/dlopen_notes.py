@@ -23,9 +23,13 @@ _MOST_NAMES = 64
 """Of one file."""
 
 
-def add_dlopened(keep: KeepSet, tree: Tree, library_path: bytes) -> None:
-    """Keep what the kept ELF files say they need or should have. *library_path*: LD_LIBRARY_PATH of the target."""
-    for entry in keep.files():
+def add_dlopened(keep: KeepSet, tree: Tree, library_path: bytes, read: set[bytes]) -> None:
+    """Keep what the kept ELF files say they need or should have. *library_path*: LD_LIBRARY_PATH of the target.
+
+    *read*: files that were asked before; those that are now are added.
+    """
+    for entry in [entry for entry in keep.files() if entry.path not in read]:
+        read.add(entry.path)
         for sonames in dlopened(tree, entry):
             found = (find_library(tree, entry, soname, library_path) for soname in sonames)
             path = next(filter(None, found), None)

@@ -22,11 +22,11 @@ def installed_packages(tree: Tree) -> Packages:
 
     Raises ImageError when a database is damaged.
     """
-    found: dict[str, tuple[bytes, ...]] = {}
+    found: dict[str, list[bytes]] = {}
     for packages in (_dpkg(tree), _distroless(tree), _apk(tree), rpm_packages(tree, _LARGEST)):
         for name, paths in packages:
-            found[name] = (*found.get(name, ()), *paths)
-    return found
+            found.setdefault(name, []).extend(paths)
+    return {name: tuple(paths) for name, paths in found.items()}
 
 
 def path_index(tree: Tree, packages: Packages) -> dict[bytes, str]:

@@ -1,6 +1,6 @@
 """rpm's database of installed packages, in the three forms that it has had: SQLite, ndb and Berkeley DB's hash.
 
-Read without rpm, since most images have none, and without a library: those that know all three are of another licence.
+Read without rpm, since most images have none, and without a library: no well-kept Python package knows all three.
 The forms are described by rpm's own sources (lib/backend/ndb/rpmpkg.c, docs/manual/hregions.md) and Berkeley DB's
 (dbinc/db_page.h); each holds one header blob for a package.
 """

@@ -17,12 +17,12 @@ from typing import IO, Self
 from tracestrip.errors import EnvironmentLack, ImageError, ObserverLost, TargetError, TracestripError, UsageError
 from tracestrip.observer.cgroups import confine_devices, memory_kills, record_of, remove_cgroups
 from tracestrip.observer.job import Job
-from tracestrip.observer.wire import Channel, Message, Observation, Use, raw
+from tracestrip.observer.wire import OUTPUT_TAIL, Channel, Message, Observation, Use, raw
 
 _PYTHON = (sys.executable, "-I", "-S", "-c")
 """A bare interpreter: neither PYTHON* variables nor site hooks; it gets this process's search path instead."""
 
-_TAIL, _MOST_STDOUT = 1 << 16, 16 << 20  # bytes
+_MOST_STDOUT = 16 << 20  # bytes
 _PATIENCE = 60.0  # seconds for an answer that comes at once, unless something is wrong
 
 
@@ -55,7 +55,7 @@ def _written_until_end(process: subprocess.Popen[bytes], deadline: float) -> tup
             wrote = False
             for pipe in [pipe for pipe in ready if pipe != ended]:
                 chunk = os.read(pipe, 1 << 16)
-                tail = (tail + chunk)[-_TAIL:]
+                tail = (tail + chunk)[-OUTPUT_TAIL:]
                 if process.stdout is not None and pipe == process.stdout.fileno() and len(stdout) <= _MOST_STDOUT:
                     stdout += chunk
                 wrote = wrote or bool(chunk)

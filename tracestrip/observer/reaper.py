@@ -16,10 +16,7 @@ from dataclasses import dataclass, field
 
 from tracestrip.observer import linux
 from tracestrip.observer.launch import Confinement, become_target
-from tracestrip.observer.wire import Channel, Message, text
-
-OUTPUT_TAIL = 1 << 16
-"""Bytes of a command's output that are kept: the last ones."""
+from tracestrip.observer.wire import OUTPUT_TAIL, Channel, Message, text
 
 _LAUNCH_SECONDS = 10
 _TOO_LATE = json.dumps({"errno": errno.ETIMEDOUT, "step": "start the command"}).encode()

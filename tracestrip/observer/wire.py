@@ -24,6 +24,9 @@ def raw(value: str) -> bytes:
 
 OWN_PROGRAM = b"tracestrip"
 
+OUTPUT_TAIL = 1 << 16
+"""Bytes of a command's output that are kept: the last ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Process:

@@ -1,15 +1,16 @@
 """What a run has to tell: the JSON report, whose shape is versioned."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tracestrip import __version__
 from tracestrip.exercise.exercise import Answer
 from tracestrip.image.image import LayerArchive
+from tracestrip.keep.choice import Choice
 from tracestrip.keep.keepset import KeepSet, Kept, Reason
-from tracestrip.keep.packages import installed_packages, path_index
+from tracestrip.keep.packages import path_index
 from tracestrip.observer.wire import text
 from tracestrip.recording import Recording
 from tracestrip.rootfs.tree import Entry, Kind
@@ -35,6 +36,7 @@ class Report:
     """One finished run."""
 
     source: Source
+    source_totals: Totals
     result: str | None
     """Where the stripped image is; None where nothing was published."""
     result_digest: str | None
@@ -46,6 +48,8 @@ class Report:
     """Of the result."""
     recordings: tuple[Recording, ...]
     keep: KeepSet
+    removed: list[dict[str, str]] | None
+    """What `removed` gives."""
     verification: Verification | None
     """None: nobody has run the result."""
     seconds: float
@@ -59,7 +63,7 @@ class Report:
 
     def summary(self) -> dict[str, Any]:
         """All but the paths, ready for JSON."""
-        image, before, after = self.source.image, totals_of(self.source), totals(self.keep)
+        image, before, after = self.source.image, self.source_totals, totals_of_kept(self.keep)
         return {
             "schema_version": SCHEMA_VERSION,
             "tracestrip": __version__,
@@ -89,26 +93,35 @@ class Report:
 
     def to_json(self) -> str:
         """The whole report. Bytes of a path that are not UTF-8 stand as lone surrogates (PEP 383)."""
-        document = self.summary() | {"kept": [_kept(kept) for kept in self.keep], "removed": _removed(self.source, self.keep)}
+        document = self.summary() | {"kept": [_kept(kept) for kept in self.keep], "removed": self.removed}
         return json.dumps(document, indent=1) + "\n"
 
 
 def totals_of(source: Source) -> Totals:
     """Of an image; not of a directory, which may be a whole host."""
-    if source.is_directory:
-        return Totals(None, None)
+    return Totals(None, None) if source.is_directory else _totals(source.tree.walk())
+
+
+def totals_of_kept(keep: KeepSet) -> Totals:
+    """Of a kept set."""
+    return _totals(kept.entry for kept in keep)
+
+
+def _totals(entries: Iterable[Entry]) -> Totals:
     count, files = 0, {}
-    for entry in source.tree.walk():
+    for entry in entries:
         count += 1
         if entry.kind is Kind.FILE:
             files[entry.inode or entry.path] = entry.size
     return Totals(count, sum(files.values()))
 
 
-def totals(keep: KeepSet) -> Totals:
-    """Of a kept set."""
-    files = {kept.entry.inode or kept.entry.path: kept.entry.size for kept in keep}
-    return Totals(len(keep), sum(files.values()))
+def removed(source: Source, choice: Choice) -> list[dict[str, str]] | None:
+    """What went, ready for JSON; with the package that it is of. None for a directory, which may be a whole host."""
+    if source.is_directory:
+        return None
+    owners = path_index(source.tree, choice.packages)
+    return [_gone(entry, choice.keep, owners) for entry in source.tree.walk() if entry.path not in choice.keep]
 
 
 def verification_document(verification: Verification) -> dict[str, Any]:
@@ -168,14 +181,6 @@ def _reason(reason: Reason) -> dict[str, Any]:
     if reason.during:
         document["during"] = reason.during
     return document
-
-
-def _removed(source: Source, keep: KeepSet) -> list[dict[str, str]] | None:
-    """What went; with the package that it is of, as the image's own database says. None for a directory."""
-    if source.is_directory:
-        return None
-    owners = path_index(source.tree, installed_packages(source.tree))
-    return [_gone(entry, keep, owners) for entry in source.tree.walk() if entry.path not in keep]
 
 
 def _gone(entry: Entry, keep: KeepSet, owners: Mapping[bytes, str]) -> dict[str, str]:

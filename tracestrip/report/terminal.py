@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracestrip.recording import Recording
-from tracestrip.report.report import Report, totals, totals_of
+from tracestrip.report.report import Report, totals_of_kept
 from tracestrip.report.verdict import Verdict
 from tracestrip.verify import Verification
 
@@ -41,7 +41,7 @@ def print_table(report: Report) -> None:
     """The totals of a run, on stdout; its warnings before them, on stderr."""
     for warning in report.warnings:
         Console(stderr=True, soft_wrap=True).print(Text(f"warning: {warning}", style="yellow"))
-    before, after = totals_of(report.source), totals(report.keep)
+    before, after = report.source_totals, totals_of_kept(report.keep)
     table = Table(title=Text(report.result or ""), title_justify="left", show_edge=False, pad_edge=False, title_style="bold")
     for heading, justify in (("", "left"), ("original", "right"), ("stripped", "right"), ("", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ from typing import Any
 
 from tracestrip import __version__
 from tracestrip.errors import VerificationError
-from tracestrip.exercise.exercise import Exercised
 from tracestrip.image.image import Image
 from tracestrip.observer.wire import text
 from tracestrip.report.report import SCHEMA_VERSION, verification_document
@@ -22,8 +21,6 @@ class Verdict:
 
     original: Image
     stripped: Image
-    exercised: Exercised
-    """On the original."""
     verification: Verification
 
     def summary(self) -> dict[str, Any]:
