@@ -1,31 +1,37 @@
 """Which files belong to which package, by the image's own database: dpkg's, apk's or rpm's."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
 
-from tracestrip.errors import ImageError
-from tracestrip.keep.rpm_database import rpm_packages
-from tracestrip.rootfs.tree import Entry, Kind, Tree, join
+from tracestrip.keep.database_limits import DatabaseLimits, database_damage, read_database
+from tracestrip.keep.rpm_database import Package, rpm_packages
+from tracestrip.rootfs.tree import Entry, Tree, join
 from tracestrip.rootfs.walk import walk
 
 Packages = Mapping[str, tuple[bytes, ...]]
-"""Name → the paths that the database lists: absolute, but perhaps through symlinks (/bin/ls), and perhaps not there."""
+"""Name → the paths that the database lists: absolute, but perhaps through symlinks (/bin/ls), and perhaps not there.
+
+None has "." or "..", or is such that no file can be called like that.
+"""
 
 _DPKG, _STATUS, _DISTROLESS = b"/var/lib/dpkg/info", b"/var/lib/dpkg/status", b"/var/lib/dpkg/status.d"
 _DIVERSIONS = b"/var/lib/dpkg/diversions"
+_STATUS_FIELDS = (b"Package: ", b"Status: ", b"Architecture: ")
 _APK = (b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed")
-_LARGEST = 256 << 20
-"""Bytes of one file of a database."""
 
 
 def installed_packages(tree: Tree) -> Packages:
     """All that is installed; a package of dpkg for one architecture is there as NAME and NAME:ARCH.
 
-    Raises ImageError when a database is damaged.
+    Raises ImageError when a database is damaged, or lists more than an image can have.
     """
+    limits = DatabaseLimits()
     found: dict[str, list[bytes]] = {}
-    for packages in (_dpkg(tree), _distroless(tree), _apk(tree), rpm_packages(tree, _LARGEST)):
-        for name, paths in packages:
-            found.setdefault(name, []).extend(paths)
+    for packages in (_dpkg, _distroless, _apk, rpm_packages):
+        for name, paths in packages(tree, limits):
+            if name:
+                found.setdefault(name.decode("utf-8", "surrogateescape"), []).extend(paths)
     return {name: tuple(paths) for name, paths in found.items()}
 
 
@@ -56,54 +62,54 @@ def entries_of(tree: Tree, paths: Iterable[bytes]) -> Iterator[Entry]:
             yield entry
 
 
-def _content(tree: Tree, path: bytes) -> bytes:
-    """Of a regular file; empty where there is none."""
-    entry = walk(tree, path).entry
-    if entry is None or entry.kind is not Kind.FILE:
-        return b""
-    if entry.size > _LARGEST:
-        called = path.decode("utf-8", "replace")
-        raise ImageError(f"{called} of the image has {entry.size} bytes: no package database has so many")
-    return tree.read(entry)
+@contextmanager
+def _database(tree: Tree, path: bytes) -> Iterator[bytes]:
+    """The content of a file; empty where there is none. What goes wrong in the block is its damage."""
+    with database_damage(path):
+        yield read_database(tree, walk(tree, path).entry)
 
 
-def _dpkg(tree: Tree) -> Iterator[tuple[str, list[bytes]]]:
+def _dpkg(tree: Tree, limits: DatabaseLimits) -> Iterator[Package]:
     """dpkg's info/NAME.list and info/NAME:ARCH.list have a path a line; what is removed but not purged has one too."""
     directory = walk(tree, _DPKG).entry
     if directory is None:
         return
-    diversions = dict(_diversions(tree))
-    gone = _not_installed(_content(tree, _STATUS))
+    with _database(tree, _STATUS) as status:
+        gone = _not_installed(limits.lines(status))
+    with _database(tree, _DIVERSIONS) as content:
+        diversions = dict(_diversions(limits.lines(content)))
     for file in tree.names(directory.path):
-        if not file.endswith(b".list"):
-            continue
         full = file.removesuffix(b".list")
-        name, _, architecture = full.partition(b":")
-        if (name, architecture) in gone or (not architecture and any(other == name for other, _ in gone)):
+        if full == file or full in gone:
             continue
-        lines = _content(tree, join(directory.path, file)).splitlines()
-        paths = [b"/" if line == b"/." else _diverted(line, name, diversions) for line in lines if line.startswith(b"/")]
-        yield _text(name), paths
-        if architecture:
-            yield _text(full), paths
+        name, colon, _ = full.partition(b":")
+        with _database(tree, join(directory.path, file)) as content:
+            lines = (b"/" if line == b"/." else _diverted(line, name, diversions) for line in limits.lines(content))
+            paths = limits.paths((b"", line) for line in lines)
+        yield name, paths
+        if colon and name:
+            yield full, paths
 
 
-def _not_installed(status: bytes) -> set[tuple[bytes, bytes]]:
-    """(name, architecture) of packages whose files are gone: deb-control(5), dpkg(1) on package states."""
-    gone = set()
-    for paragraph in status.split(b"\n\n"):
-        fields = dict(line.split(b": ", 1) for line in paragraph.splitlines() if b": " in line and line[:1] != b" ")
-        state = fields.get(b"Status", b"").split()
-        if state and state[-1] in (b"not-installed", b"config-files"):
-            gone.add((fields.get(b"Package", b""), fields.get(b"Architecture", b"")))
-    return gone
+def _not_installed(status: Iterator[bytes]) -> set[bytes]:
+    """Of packages whose files are gone, NAME and NAME:ARCH: deb-control(5), dpkg(1) on package states.
+
+    A name may be installed for one architecture and removed for another; its list is then there as NAME.
+    """
+    gone: set[bytes] = set()
+    installed: set[bytes] = set()
+    for _, paragraph in groupby(status, bool):
+        fields = dict(line.split(b": ", 1) for line in paragraph if line.startswith(_STATUS_FIELDS))
+        name, architecture = fields.get(b"Package", b""), fields.get(b"Architecture", b"")
+        removed = fields.get(b"Status", b"").rstrip().endswith((b" not-installed", b" config-files"))
+        (gone if removed else installed).update((name, name + b":" + architecture))
+    return gone - installed
 
 
-def _diversions(tree: Tree) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:
+def _diversions(lines: Iterator[bytes]) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:
     """Path → (where it lies instead, the package that is excepted): three lines each, dpkg-divert(1)."""
-    lines = _content(tree, _DIVERSIONS).splitlines()
-    for number in range(0, len(lines) - 2, 3):
-        yield lines[number], (lines[number + 1], lines[number + 2])
+    for path, elsewhere, package in zip(lines, lines, lines, strict=False):
+        yield path, (elsewhere, package)
 
 
 def _diverted(path: bytes, package: bytes, diversions: Mapping[bytes, tuple[bytes, bytes]]) -> bytes:
@@ -111,33 +117,42 @@ def _diverted(path: bytes, package: bytes, diversions: Mapping[bytes, tuple[byte
     return path if excepted == package else elsewhere
 
 
-def _distroless(tree: Tree) -> Iterator[tuple[str, list[bytes]]]:
+def _distroless(tree: Tree, limits: DatabaseLimits) -> Iterator[Package]:
     """Images of Debian packages without dpkg have status.d/NAME, and status.d/NAME.md5sums with relative paths."""
     directory = walk(tree, _DISTROLESS).entry
     for file in () if directory is None else tree.names(directory.path):
         if file.endswith(b".md5sums"):
-            lines = (line.split(None, 1) for line in _content(tree, join(_DISTROLESS, file)).splitlines())
-            paths = [b"/" + words[1].removeprefix(b"./") for words in lines if len(words) > 1]
-            yield _text(file.removesuffix(b".md5sums")), paths
+            with _database(tree, join(_DISTROLESS, file)) as content:
+                lines = (line.split(None, 1) for line in limits.lines(content))
+                paths = limits.paths((b"/", words[1].removeprefix(b"./")) for words in lines if len(words) > 1)
+            yield file.removesuffix(b".md5sums"), paths
 
 
-def _apk(tree: Tree) -> Iterator[tuple[str, list[bytes]]]:
+def _apk(tree: Tree, limits: DatabaseLimits) -> Iterator[Package]:
     """Paragraphs of one-letter fields: P the name, F a directory, R a file in the last one. apk(5)."""
-    for database in _APK:
-        for paragraph in _content(tree, database).split(b"\n\n"):
-            name, directory, paths = b"", b"/", []
-            for line in paragraph.splitlines():
-                field, value = line[:2], line[2:]
-                if field == b"P:":
-                    name = value
-                elif field == b"F:":
-                    directory = b"/" + value
-                    paths.append(directory)
-                elif field == b"R:":
-                    paths.append(join(directory, value))
-            if name:
-                yield _text(name), paths
+    places = (walk(tree, database).entry for database in _APK)  # one may be a symlink to the other
+    for database in dict.fromkeys(entry.path for entry in places if entry is not None):
+        with _database(tree, database) as content:
+            for has_lines, paragraph in groupby(limits.lines(content), bool):
+                if has_lines:
+                    yield _apk_package(paragraph, limits)
 
 
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+def _apk_package(paragraph: Iterator[bytes], limits: DatabaseLimits) -> Package:
+    name = b""
+
+    def parts() -> Iterator[tuple[bytes, bytes]]:
+        nonlocal name
+        directory = b"/"
+        for line in paragraph:
+            field, value = line[:2], line[2:]
+            if field == b"P:":
+                name = value
+            elif field == b"F:":
+                directory = b"/" + value + b"/" if value else b"/"
+                yield b"/", value
+            elif field == b"R:":
+                yield directory, value
+
+    paths = limits.paths(parts())
+    return name, paths
