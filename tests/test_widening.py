@@ -1,6 +1,7 @@
 """Static widening: what nothing used, but belongs to something; each path says by which rule it stayed."""
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -13,6 +14,11 @@ import pytest
 from tests.conftest import Command, Finished, fails
 from tests.images import stripped_layer
 from tests.stripping import Root
+from tracestrip.image.image import LayerDirectory
+from tracestrip.keep.keepset import KeepSet, Reason
+from tracestrip.keep.widening import widen_directories, widen_packages
+from tracestrip.rootfs.directory_tree import DirectoryTree
+from tracestrip.rootfs.tree import Kind
 
 
 @pytest.fixture
@@ -76,6 +82,41 @@ def test_widened_programs_get_their_libraries(root: Root) -> None:
     assert {"/" + name for name in libraries} <= kept.keys()
 
 
+def test_what_only_widened_files_need_widens_nothing(tmp_path: Path) -> None:
+    """However often: each round of repair completes what stays anew."""
+    for name in ("bin/used", "bin/other", "lib/needed", "lib/more", "libexec/library", "libexec/neighbour", "data/a", "doc/b"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    tree = DirectoryTree((LayerDirectory(tmp_path),))
+    keep = KeepSet(tree)
+    keep.add_path(b"/bin/used", Reason("opened"))
+    keep.add_path(b"/libexec/library", Reason("ldd of", b"/bin/used"))
+    keep.add_path(b"/data/a", Reason("entry of", b"/data"))
+    widen_directories(keep, tree)
+    keep.add_path(b"/lib/needed", Reason("ldd of", b"/bin/other"))
+    widen_directories(keep, tree)
+    assert {path for path in keep.paths() if tree.entry(path).kind is Kind.FILE} == {
+        b"/bin/used", b"/bin/other", b"/libexec/library", b"/libexec/neighbour", b"/lib/needed", b"/data/a",
+    }  # fmt: skip
+    packages = {"listed": (b"/data/a", b"/doc/b"), "needed": (b"/lib/needed", b"/lib/more")}
+    widen_packages(keep, tree, packages)
+    assert not {b"/doc/b", b"/lib/more"} & keep.paths()
+
+
+def test_preset_of_directories_as_deep_as_there_may_be(root: Root) -> None:
+    root.file("usr/share/zoneinfo/UTC")
+    deep = f"{root.path}/usr/share/zoneinfo"
+    for _ in range(1100):
+        deep += "/d"
+        os.mkdir(deep)
+    Path(deep + "/UTC").write_text("x")
+    try:
+        assert deep.removeprefix(str(root.path)) + "/UTC" in reasons(root, "/usr/bin/touch", "--with", "timezones")
+    finally:
+        subprocess.run(["rm", "-rf", root.path], check=True)  # pytest's own clearing up is a recursion
+
+
 def test_presets(root: Root) -> None:
     root.file("usr/share/zoneinfo/Europe/Berlin")
     (root.path / "etc/localtime").symlink_to("/usr/share/zoneinfo/Europe/Berlin")
@@ -137,6 +178,19 @@ def test_dlopen_notes(root: Root, tmp_path: Path) -> None:
     }
     assert kept["/usr/lib/libfifth.so.1"] == [{"rule": "dlopen note of", "of": "/usr/lib/libfirst.so.1"}]
     assert "/usr/lib/libfirst.so.1" not in reasons(root, "/usr/bin/touch /usr/lib/libuser.so")
+
+
+def test_dlopen_note_of_one_name_in_a_file_without_sections(root: Root, tmp_path: Path) -> None:
+    """The library that it names lies where Debian's loaders look, whatever ld.so.conf says."""
+    libraries = root.path / "usr/lib/x86_64-linux-gnu"
+    libraries.mkdir(parents=True)
+    shutil.copy(noted(tmp_path, "libplugin.so", b"[]"), libraries / "libplugin.so")
+    user = bytearray(noted(tmp_path, "libuser.so", b'[{"soname": "libplugin.so"}]').read_bytes())
+    user[0x28:0x30] = bytes(8)  # e_shoff
+    user[0x3C:0x40] = bytes(4)  # e_shnum, e_shstrndx
+    (root.path / "usr/lib/libuser.so").write_bytes(user)
+    kept = reasons(root, "/usr/bin/touch /usr/lib/libuser.so", "--widen", "dlopen")
+    assert kept["/usr/lib/x86_64-linux-gnu/libplugin.so"] == [{"rule": "dlopen note of", "of": "/usr/lib/libuser.so"}]
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b'{"soname": 1}', b'[{"soname": 7}]', b"[1]", b'[{"priority": []}]', 5000 * b"["])

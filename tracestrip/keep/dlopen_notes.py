@@ -12,6 +12,7 @@ from typing import Any
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection
+from elftools.elf.segments import NoteSegment
 
 from tracestrip.keep.elf import find_library, read_dynamic
 from tracestrip.keep.keepset import KeepSet, Reason
@@ -41,21 +42,24 @@ def dlopened(tree: Tree, entry: Entry) -> Iterator[list[bytes]]:
     """The sonames of each required or recommended entry; of them the first that is there counts."""
     if read_dynamic(tree, entry) is None:
         return
-    for content in _notes(tree.read(entry)):
+    for content in dict.fromkeys(_notes(tree.read(entry))):
         try:
             features = json.loads(content.rstrip(b"\0"))
             for feature in features[:_MOST_NAMES]:
                 if feature.get("priority", "recommended") in _WANTED:
-                    yield [soname.encode("utf-8", "surrogateescape") for soname in feature["soname"][:_MOST_NAMES]]
+                    sonames = [feature["soname"]] if isinstance(feature["soname"], str) else feature["soname"]
+                    yield [soname.encode("utf-8", "surrogateescape") for soname in sonames[:_MOST_NAMES]]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue  # nobody else could read it either
 
 
 def _notes(content: bytes) -> Iterator[bytes]:
+    """By the segments, and by the sections, which strip(1) may have taken away."""
     try:
-        for section in ELFFile(io.BytesIO(content)).iter_sections():
-            if isinstance(section, NoteSection):
-                for note in section.iter_notes():
+        elf = ELFFile(io.BytesIO(content))
+        for part in (*elf.iter_segments(), *elf.iter_sections()):
+            if isinstance(part, NoteSegment | NoteSection):
+                for note in part.iter_notes():
                     kind: Any = note["n_type"]  # a number, of a type that has no name
                     if note["n_name"] == _OWNER and kind == _TYPE:
                         description = note["n_descdata"]

@@ -18,7 +18,12 @@ from tracestrip.keep.patterns import matches
 from tracestrip.rootfs.tree import Entry, Kind, Tree, parent
 from tracestrip.rootfs.walk import walk
 
-_USUAL_DIRECTORIES = (b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib")
+_MULTIARCH = (b"x86_64-linux-gnu", b"i386-linux-gnu", b"aarch64-linux-gnu")
+"""Debian's loaders have those of their own machine built in: https://wiki.debian.org/Multiarch/TheCaseForMultiarch"""
+_USUAL_DIRECTORIES = (
+    *(top + triplet for triplet in _MULTIARCH for top in (b"/lib/", b"/usr/lib/")),
+    b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,24 +32,31 @@ def split_pattern(pattern: bytes) -> list[bytes]:
     return [name for name in pattern.split(b"/") if name]
 
 
-def _matches(tree: Tree, directory: bytes, names: list[bytes]) -> Iterator[bytes]:
-    if not names:
-        yield directory
-        return
-    name, *rest = names
-    if name == b"**":
-        yield from _matches(tree, directory, rest)
-        for entry in _children(tree, directory):
-            if entry.is_directory:
-                yield from _matches(tree, entry.path, names)
-            elif not rest:
-                yield entry.path
-    elif _MAGIC.search(name):
-        for entry in _children(tree, directory):
-            if fnmatch.fnmatchcase(entry.path.rpartition(b"/")[2], name):
-                yield from _matches(tree, entry.path, rest)
-    else:
-        yield from _matches(tree, join(directory, name), rest)
+def _matches(tree: Tree, top: bytes, pattern: list[bytes]) -> Iterator[bytes]:
+    waiting = [(top, 0)]  # no recursion: a path may have 2,000 directories
+    seen = set(waiting)  # two ** reach a directory in many ways
+    while waiting:
+        directory, at = waiting.pop()
+        if at == len(pattern):
+            yield directory
+            continue
+        name, further = pattern[at], []
+        if name == b"**":
+            further.append((directory, at + 1))
+            for entry in _children(tree, directory):
+                if entry.is_directory:
+                    further.append((entry.path, at))
+                elif at + 1 == len(pattern):
+                    yield entry.path
+        elif _MAGIC.search(name):
+            paths = (entry.path for entry in _children(tree, directory))
+            further += [(path, at + 1) for path in paths if fnmatch.fnmatchcase(path.rpartition(b"/")[2], name)]
+        else:
+            further.append((join(directory, name), at + 1))
+        for step in further:
+            if step not in seen:
+                seen.add(step)
+                waiting.append(step)
 
 
 def _children(tree: Tree, directory: bytes) -> list[Entry]:
@@ -61,8 +68,17 @@ def _children(tree: Tree, directory: bytes) -> list[Entry]:
 
 
 def _fits(names: list[bytes], pattern: list[bytes]) -> bool:
-    if not pattern:
-        return not names
-    if pattern[0] == b"**":
-        return any(_fits(names[skipped:], pattern[1:]) for skipped in range(len(names) + 1))
-    return bool(names) and fnmatch.fnmatchcase(names[0], pattern[0]) and _fits(names[1:], pattern[1:])
+    reached = _skipped({0}, pattern)  # how much of the pattern the names so far may have used up
+    for name in names:
+        stay = {at for at in reached if pattern[at : at + 1] == [b"**"]}
+        go = {at + 1 for at in reached - stay if at < len(pattern) and fnmatch.fnmatchcase(name, pattern[at])}
+        reached = _skipped(stay | go, pattern)
+    return len(pattern) in reached
+
+
+def _skipped(reached: set[int], pattern: list[bytes]) -> set[int]:
+    """With those behind each ** there, which may stand for nothing."""
+    for at, name in enumerate(pattern):
+        if at in reached and name == b"**":
+            reached.add(at + 1)
+    return reached
