@@ -286,3 +286,14 @@ def test_walk_follows_links_and_remembers_them(tmp_path: Path) -> None:
     assert created.directory.path == b"/real"
     assert walk(view, b"/none/new").directory is None
     assert [link.path for link in walk(view, b"/dangling").links] == [b"/dangling"]
+
+
+def test_only_names_of_the_directory_itself_are_found(tmp_path: Path) -> None:
+    (tmp_path / "root/in").mkdir(parents=True)
+    (tmp_path / "secret").write_text("x")
+    view = DirectoryTree((LayerDirectory(tmp_path / "root"),))
+    assert view.entry(b"/in") is not None
+    bad = (b"/../secret", b"/in/../../secret", b"/in/..", b"/in/.", b"/in/", b"//in", b"in", b"", b"/a\0", b"/" + 300 * b"x")
+    for name in bad:
+        assert view.entry(name) is None, name
+        assert view.names(name) == []

@@ -149,6 +149,11 @@ class ArchiveTree(Tree):
             raise ValueError(f"{b'/'.join(names)!r} is a loop of symlinks, but has files")
         path = b"/"
         for name in names:
+            there = self._entries.get(join(path, name))
+            if there is not None and there.is_directory:
+                path = there.path
+                self._own.setdefault(path, False)
+                continue
             step = walk(self, join(path, name))
             if step.entry is None:
                 if step.links:  # a symlink to a directory that is not there yet

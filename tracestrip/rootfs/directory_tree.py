@@ -4,6 +4,7 @@ Read lazily, name by name, with overlayfs's rules (Documentation/filesystems/ove
 directories merge, a 0:0 character device is a whiteout, and an opaque directory hides those below it.
 """
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -24,6 +25,8 @@ _KINDS = {
 _OVERLAY_PREFIXES = (b"trusted.overlay.", b"user.overlay.")
 _OPAQUE = {prefix + b"opaque" for prefix in _OVERLAY_PREFIXES}
 _ELSEWHERE = {prefix + name for prefix in _OVERLAY_PREFIXES for name in (b"redirect", b"metacopy")}
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""No file can be there: path_resolution(7)."""
 _HOST_OWN = (b"security.selinux", b"security.ima", b"security.evm")
 """Attributes that belong to the host's policy and not to the image."""
 
@@ -50,6 +53,9 @@ class DirectoryTree(Tree):
         """The entry, and the host directories that are merged at it, topmost first."""
         missing = []
         while path not in self._nodes:
+            name = path.rpartition(b"/")[2]
+            if path[:1] != b"/" or path[:2] == b"//" or name in (b"", b".", b"..") or b"\0" in name:
+                return None, ()  # no name at all; it could lead out of the layer
             missing.append(path)
             path = parent(path)
         node = self._nodes[path]
@@ -66,9 +72,9 @@ def _merge(path: bytes, hosts: list[bytes]) -> tuple[Entry | None, tuple[bytes, 
     for host in hosts:
         try:
             status = os.lstat(host)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
         except OSError as error:
+            if error.errno in _NOTHING:
+                continue
             raise ImageError(f"{os.fsdecode(host)}: cannot be read: {error.strerror}: run as root") from error
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None or (kind is Kind.CHARACTER and status.st_rdev == 0):
