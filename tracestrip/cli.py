@@ -13,7 +13,8 @@ import click
 
 from tracestrip import __version__, options, pipeline
 from tracestrip.errors import EnvironmentLack, Interrupted, TracestripError
-from tracestrip.report.explain import explanation, read_report
+from tracestrip.report.document import read_report
+from tracestrip.report.explain import explanation
 from tracestrip.report.terminal import Progress, print_recording, print_table, print_verdict
 from tracestrip.signals import INTERRUPTS, ignore
 

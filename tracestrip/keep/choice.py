@@ -1,12 +1,14 @@
 """What stays: the observations, what the user's rules add and take away, and the libraries of all that."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from tracestrip.errors import ImageError
 from tracestrip.keep.dlopen_notes import add_dlopened
 from tracestrip.keep.keepset import OPENING, KeepSet
 from tracestrip.keep.ldd import Libraries, Run
-from tracestrip.keep.packages import Packages, installed_packages
+from tracestrip.keep.packages import Packages, installed_packages, path_index
 from tracestrip.keep.patterns import split_pattern
 from tracestrip.keep.presets import add_preset
 from tracestrip.keep.rules import exclude, include
@@ -36,39 +38,62 @@ class Choice:
         """Raises UsageError for a rule that the image has nothing for."""
         self.keep = KeepSet(tree)
         self._rules, self._tree = rules, tree
-        self._libraries = Libraries(tree)
-        self._noted: set[bytes] = set()
+        self._libraries: dict[bytes, Libraries] = {}
+        self._noted: dict[bytes, set[bytes]] = {}
         self._add_ruled(KeepSet(tree))  # a rule that cannot be is told before anything runs
         self._is_ruled = False
+        self.warnings: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> Rules:
+        return self._rules
 
     @cached_property
     def packages(self) -> Packages:
         """By the image's own database. Raises ImageError when it is damaged."""
         return installed_packages(self._tree)
 
-    def add(self, observation: Observation) -> None:
-        """What was used in a run of the original."""
-        self.keep.add_observation(observation, OPENING if self._rules.opened_only else None)
+    def owners(self) -> dict[bytes, str]:
+        """The package of each path, for a report: a damaged database is no more than a warning there."""
+        try:
+            return path_index(self._tree, self.packages)
+        except ImageError as error:
+            what, _, _ = str(error).rpartition(": ")
+            self.warnings = (*self.warnings, f"the report tells no packages: {what}")
+            return {}
 
-    def complete(self, run: Run, library_path: bytes) -> None:
-        """Bring the kept set to its end. *run* is for the image's own loaders, *library_path* the target's LD_LIBRARY_PATH."""
+    def add(self, observation: Observation, mount_points: tuple[bytes, ...]) -> None:
+        """What was used in a run of the original, with these mounts over it."""
+        self.keep.add_observation(observation, mount_points, OPENING if self._rules.opened_only else None)
+
+    def complete(self, loaders: Mapping[bytes, Run]) -> None:
+        """Bring the kept set to its end. *loaders*: what runs the image's own, for each LD_LIBRARY_PATH that a target had."""
         keep = self.keep
         if not self._is_ruled:
             self._is_ruled = True
             self._add_ruled(keep)
-        self._libraries.add_to(keep, run, library_path)
+        self._add_libraries(loaders)
         if "package" in self._rules.widen:
             widen_packages(keep, self._tree, self.packages)
         if "directory" in self._rules.widen:
             widen_directories(keep, self._tree)
-        self._libraries.add_to(keep, run, library_path)
+        self._add_libraries(loaders)
         if "dlopen" in self._rules.widen:
             known = -1
             while known != len(keep):
                 known = len(keep)
-                add_dlopened(keep, self._tree, library_path, self._noted)
-                self._libraries.add_to(keep, run, library_path)
+                for library_path in loaders:
+                    add_dlopened(keep, self._tree, library_path, self._noted.setdefault(library_path, set()))
+                self._add_libraries(loaders)
         self.exclude()
+
+    def _add_libraries(self, loaders: Mapping[bytes, Run]) -> None:
+        known = -1
+        while known != len(self.keep):
+            known = len(self.keep)
+            for library_path, run in loaders.items():
+                libraries = self._libraries.setdefault(library_path, Libraries(self._tree))
+                libraries.add_to(self.keep, run, library_path)
 
     def exclude(self) -> None:
         """Take away what the user does not want, whatever used it."""

@@ -1,5 +1,6 @@
 """What services need that no probe may ever touch: a data table, and its use."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tracestrip.errors import UsageError
@@ -66,11 +67,12 @@ def add_preset(keep: KeepSet, tree: Tree, name: str) -> None:
         raise UsageError(f"--with {name}: the image has nothing of that: install {preset.usually_by} in it")
 
 
-def preset_of(path: bytes) -> str | None:
-    """The preset that *path* belongs to."""
+def preset_of(path: bytes, resolved: Callable[[bytes], bytes]) -> str | None:
+    """The preset that *path* belongs to. *resolved*: a pattern behind the image's symlinks, /usr/bin/sh for /bin/sh."""
     for name, preset in PRESETS.items():
-        if any(fits(path, pattern) for pattern in (*preset.patterns, *preset.besides)):
-            return name
+        for pattern in (*preset.patterns, *preset.besides):
+            if fits(path, pattern) or fits(path, resolved(pattern)):
+                return name
     return None
 
 

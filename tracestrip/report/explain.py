@@ -1,18 +1,13 @@
 """Why a path stayed or went, out of a report."""
 
-import json
-import posixpath
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from tracestrip.errors import UsageError
-from tracestrip.keep.presets import preset_of
-from tracestrip.observer.wire import raw
-from tracestrip.report.report import SCHEMA_VERSION
+from tracestrip.report.advice import advice, exclude_options, excluders
+from tracestrip.report.document import GoneDocument, KeptDocument, ReasonDocument, Written
+from tracestrip.report.shell import shown
 
 _DEEPEST = 12
-_MOST_SYMLINKS = 40  # MAXSYMLINKS, path_resolution(7)
 _ENDS = {
     "always kept": "every result has it",
     "workdir": "it is the working directory",
@@ -36,51 +31,27 @@ _CHAINED = ("directory of", "symlink to", "ldd of", "interpreter of", "dlopen no
 """Rules that speak of another kept path, which has reasons of its own."""
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """The report in a file. Raises UsageError when it is none."""
-    try:
-        document = json.loads(path.read_bytes())
-        if document["schema_version"] != SCHEMA_VERSION or not isinstance(document["kept"], list):
-            raise ValueError
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}: name a file that --report wrote") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path}: it is no report of this version of tracestrip: make it again with --report") from error
-    return dict(document)
-
-
-def explanation(report: dict[str, Any], path: str) -> str:
+def explanation(report: Written, path: str) -> str:
     """Some lines. Raises UsageError for a path that the image did not have."""
-    kept = {entry["path"]: entry for entry in report["kept"]}
-    wanted = _resolved(kept, posixpath.normpath("/" + path.lstrip("/")))
-    if wanted in kept:
-        return "\n".join(_shown(line) for line in (f"{wanted} stayed:", *_reasons(kept, wanted, "  ", frozenset())))
-    removed = report["removed"]
-    if removed is None:
-        return _shown("\n".join((f"{wanted} is not in the result:", *_ways(report, kept, {"path": wanted}))))
-    gone = next((entry for entry in removed if entry["path"] == wanted), None)
-    if gone is None:
-        raise UsageError(f"{wanted}: {report['source']['name']} had no such path: write an absolute path of the image")
-    return "\n".join(_shown(line) for line in (f"{wanted} went:", *_ways(report, kept, gone)))
+    wanted = report.resolved("/" + path)
+    return "\n".join(map(shown, _lines(report, wanted)))
 
 
-def _resolved(kept: dict[str, Any], path: str) -> str:
-    """The path behind the symlinks of directories that stayed: /bin/sh is /usr/bin/sh. The last name is left as it is."""
-    for _ in range(_MOST_SYMLINKS):
-        names = path.split("/")
-        for count in range(2, len(names)):
-            above = kept.get("/".join(names[:count]), {})
-            if "target" in above:
-                target = posixpath.join(posixpath.dirname(above["path"]), above["target"])
-                path = posixpath.normpath("/".join([target, *names[count:]]))
-                break
-        else:
-            return path
-    return path
+def _lines(report: Written, wanted: str) -> Iterator[str]:
+    if wanted in report.kept:
+        yield f"{wanted} stayed:"
+        yield from _reasons(report.kept, wanted, "  ", set())
+        return
+    if report.gone is not None and wanted not in report.gone:
+        raise UsageError(shown(f"{wanted}: {report.image} had no such path: write an absolute path of the image"))
+    gone = GoneDocument(path=wanted) if report.gone is None else report.gone[wanted]
+    yield f"{wanted} is not in the result:" if report.gone is None else f"{wanted} went:"
+    yield from (f"  {line}" for line in (*_causes(report, gone), *advice(report, gone)))
 
 
-def _reasons(kept: dict[str, Any], path: str, indent: str, told: frozenset[str]) -> Iterator[str]:
-    """Each reason, and those of the path that it speaks of."""
+def _reasons(kept: Mapping[str, KeptDocument], path: str, indent: str, told: set[str]) -> Iterator[str]:
+    """Each reason, and those of the path that it speaks of, unless they are among *told*."""
+    told.add(path)
     entry = kept[path]
     if entry.get("round"):
         yield f"{indent}it was missing when the result was first run, and came in round {entry['round']} of repair"
@@ -91,21 +62,24 @@ def _reasons(kept: dict[str, Any], path: str, indent: str, told: frozenset[str])
             continue
         others = rules.count(rule) - 1
         yield indent + _words(reason) + (f" ({others} more like this)" if others else "")
-        if rule in _CHAINED and of in kept and of != path and of not in told and len(indent) < 2 * _DEEPEST:
+        if of is not None and rule in _CHAINED and of in kept and of not in told and len(indent) < 2 * _DEEPEST:
             yield f"{indent}  {of} stayed:"
-            yield from _reasons(kept, of, indent + "    ", told | {path, of})
+            yield from _reasons(kept, of, indent + "    ", told)
 
 
-def _words(reason: dict[str, Any]) -> str:
+def _words(reason: ReasonDocument) -> str:
     rule = reason["rule"]
     if rule in _ENDS:
         return _ENDS[rule]
-    by = reason.get("first_used_by")
-    first = f", first by {by['program'] or 'a process'} (pid {by['pid']})" if by else ""
-    during = f" during {reason['during']}" if reason.get("during") else ""
     if rule in _OF:
-        return _OF[rule].format(reason.get("of", "something")) + first + during
-    return f"it was {_PAST.get(rule, rule)}{first}{during}"
+        return _OF[rule].format(reason.get("of", "something")) + _by(reason)
+    return f"it was {_PAST.get(rule, rule)}{_by(reason)}"
+
+
+def _by(reason: ReasonDocument) -> str:
+    by, during = reason.get("first_used_by"), reason.get("during")
+    first = f", first by {by['program'] or 'a process'} (pid {by['pid']})" if by else ""
+    return first + (f" during {during}" if during else "")
 
 
 _PAST = {
@@ -114,29 +88,31 @@ _PAST = {
 }  # fmt: skip
 
 
-def _ways(report: dict[str, Any], kept: dict[str, Any], gone: dict[str, Any]) -> Iterator[str]:
-    """Why it is not there, and what would keep it."""
-    path = gone["path"]
+def _causes(report: Written, gone: GoneDocument) -> Iterator[str]:
+    """Why it is not there."""
+    path, excluding = gone["path"], excluders(report, gone)
     if "excluded_by" in gone:
-        yield f"  it was used, but --exclude {gone['excluded_by']} says so"
-        yield "  to keep it: leave out that option"
-        return
-    probes = sum(len(exercise["probes"]) for exercise in report["exercises"])
-    yield f"  nothing used it: neither the command nor the {probes} probes, and no kept file needs it by ldd"
-    last = (report.get("verification") or {"rounds": [{"missed": []}]})["rounds"][-1]
-    if path in last["missed"]:
-        yield "  the result asked for it in vain when it was verified"
-    yield f"  to keep it: --include {path}"
-    if "package" in gone:
-        yield f"  or its whole package: --keep-package {gone['package']}"
-    preset = preset_of(raw(path))
-    if preset is not None:
-        yield f"  or --with {preset}"
-    if any(posixpath.dirname(other) == posixpath.dirname(path) for other in kept):
-        yield "  or --widen directory, as other files of its directory stayed"
-    yield "  or a --probe that makes the service use it"
+        yield f"it would have stayed, but {exclude_options(excluding[:1])} says so"
+        excluding = excluding[1:]
+    elif "used" in gone:
+        yield _unopened(gone["used"])
+    elif path in report.unasked:
+        probes = ", ".join(f"--verify-probe {probe}" for probe in report.held_out)
+        yield f"the original used it in the verification's exercise ({probes or 'the same one, run again'})"
+    elif report.gone is not None or not excluding:
+        verb = "opened" if report.gone is None and report.rules["keep"] == "opened" else "used"
+        probes = f"{report.probes} probe{'s' * (report.probes != 1)}"
+        yield f"nothing {verb} it: neither the command nor the {probes}, and no kept file needs it by ldd"
+    if path in report.missed:
+        yield "the result asked for it in vain when it was verified"
+    for pattern in excluding:
+        yield f"{exclude_options([pattern])} takes it away, whatever uses it"
 
 
-def _shown(line: str) -> str:
-    """Bytes that are not UTF-8 cannot be printed as they are."""
-    return line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _unopened(reasons: list[ReasonDocument]) -> str:
+    """Of a path that would have stayed if every use counted."""
+    uses = [reason for reason in reasons if reason["rule"] not in _OF]
+    if not uses:
+        return f"{', '.join(map(_words, reasons[:1]))}: --keep opened leaves out what was never opened"
+    kinds = dict.fromkeys(_PAST.get(reason["rule"], reason["rule"]) for reason in uses)
+    return f"it was {' and '.join(kinds)}{_by(uses[0])}, but never opened: --keep opened leaves it out"

@@ -8,9 +8,8 @@ from typing import Any
 from tracestrip import __version__
 from tracestrip.exercise.exercise import Answer
 from tracestrip.image.image import LayerArchive
-from tracestrip.keep.choice import Choice
-from tracestrip.keep.keepset import KeepSet, Kept, Reason
-from tracestrip.keep.packages import path_index
+from tracestrip.keep.choice import Rules
+from tracestrip.keep.keepset import KeepSet
 from tracestrip.observer.wire import text
 from tracestrip.recording import Recording
 from tracestrip.rootfs.tree import Entry, Kind
@@ -48,8 +47,11 @@ class Report:
     """Of the result."""
     recordings: tuple[Recording, ...]
     keep: KeepSet
-    removed: list[dict[str, str]] | None
-    """What `removed` gives."""
+    rules: Rules
+    paths: Mapping[str, Any]
+    """What `paths_document` gives; empty where no report is written."""
+    doubts: tuple[str, ...]
+    """What is strange about the image's package databases."""
     verification: Verification | None
     """None: nobody has run the result."""
     seconds: float
@@ -58,8 +60,10 @@ class Report:
     def warnings(self) -> tuple[str, ...]:
         """For a person: what is strange, what is unproven."""
         unproven = ("the result is unproven: it was not run (--no-verify)",) if self.verification is None else ()
+        by_chance = self.verification is not None and self.verification.passed_by_chance
+        chance = ("the result failed once, with nothing missing, and passed when it was tried again",) if by_chance else ()
         tracers = (warning for recording in self.recordings for warning in refused_tracers(recording.observation))
-        return (*unproven, *tracers, *self.source.tree.warnings)
+        return (*unproven, *chance, *tracers, *self.source.tree.warnings, *self.doubts)
 
     def summary(self) -> dict[str, Any]:
         """All but the paths, ready for JSON."""
@@ -83,6 +87,7 @@ class Report:
                 "layer": {"digest": self.layer.diff_id, "bytes": self.layer.size},
             },
             "command": list(self.command),
+            "rules": _rules(self.rules),
             "exercises": [_exercise(recording) for recording in self.recordings],
             "warnings": list(self.warnings),
             "verified": self.verification is not None and self.verification.passed,
@@ -93,8 +98,7 @@ class Report:
 
     def to_json(self) -> str:
         """The whole report. Bytes of a path that are not UTF-8 stand as lone surrogates (PEP 383)."""
-        document = self.summary() | {"kept": [_kept(kept) for kept in self.keep], "removed": self.removed}
-        return json.dumps(document, indent=1) + "\n"
+        return json.dumps({**self.summary(), **self.paths}, indent=1) + "\n"
 
 
 def totals_of(source: Source) -> Totals:
@@ -114,14 +118,6 @@ def _totals(entries: Iterable[Entry]) -> Totals:
         if entry.kind is Kind.FILE:
             files[entry.inode or entry.path] = entry.size
     return Totals(count, sum(files.values()))
-
-
-def removed(source: Source, choice: Choice) -> list[dict[str, str]] | None:
-    """What went, ready for JSON; with the package that it is of. None for a directory, which may be a whole host."""
-    if source.is_directory:
-        return None
-    owners = path_index(source.tree, choice.packages)
-    return [_gone(entry, choice.keep, owners) for entry in source.tree.walk() if entry.path not in choice.keep]
 
 
 def verification_document(verification: Verification) -> dict[str, Any]:
@@ -146,6 +142,18 @@ def verification_document(verification: Verification) -> dict[str, Any]:
 _OUTPUT = 4096  # bytes
 
 
+def _rules(rules: Rules) -> dict[str, Any]:
+    """By the names of the options."""
+    return {
+        "include": list(rules.include),
+        "exclude": list(rules.exclude),
+        "keep": "opened" if rules.opened_only else "used",
+        "packages": list(rules.packages),
+        "with": list(rules.presets),
+        "widen": sorted(rules.widen),
+    }
+
+
 def _exercise(recording: Recording) -> dict[str, Any]:
     exercised = recording.exercised
     return {
@@ -160,33 +168,3 @@ def _exercise(recording: Recording) -> dict[str, Any]:
 
 def _answer(answer: Answer) -> dict[str, Any]:
     return {"command": answer.command, "attempts": answer.attempts, "seconds": round(answer.seconds, 3)}
-
-
-def _kept(kept: Kept) -> dict[str, Any]:
-    entry = kept.entry
-    document = {"path": text(entry.path), "type": entry.kind.value, "bytes": entry.size}
-    if entry.target:
-        document["target"] = text(entry.target)
-    if kept.round:
-        document["round"] = kept.round
-    return document | {"reasons": [_reason(reason) for reason in kept.reasons]}
-
-
-def _reason(reason: Reason) -> dict[str, Any]:
-    document: dict[str, Any] = {"rule": reason.rule}
-    if reason.of is not None:
-        document["of"] = text(reason.of)
-    if reason.process is not None:
-        document["first_used_by"] = {"pid": reason.process.pid, "program": text(reason.process.program)}
-    if reason.during:
-        document["during"] = reason.during
-    return document
-
-
-def _gone(entry: Entry, keep: KeepSet, owners: Mapping[bytes, str]) -> dict[str, str]:
-    document = {"path": text(entry.path)}
-    if entry.path in owners:
-        document["package"] = owners[entry.path]
-    if entry.path in keep.excluded:
-        document["excluded_by"] = text(keep.excluded[entry.path])
-    return document

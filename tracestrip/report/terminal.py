@@ -88,8 +88,10 @@ def _proof(verification: Verification | None) -> Text:
         parts.append("the outputs are equal")
     added = sum(len(round_.added) for round_ in verification.rounds)
     if added:
-        rounds = len(verification.rounds) - 1
+        rounds = verification.repairs
         parts.append(f"repaired in {rounds} round{'s' * (rounds != 1)}: {added:,} paths were missing")
+    if verification.passed_by_chance:
+        parts.append("at the second try, with nothing changed")
     missed = len(verification.rounds[-1].missed)
     if missed:
         parts.append(f"{missed:,} paths were asked for in vain, without harm")

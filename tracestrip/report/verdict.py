@@ -1,12 +1,14 @@
 """What a verification has to tell, of one that failed above all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tracestrip import __version__
-from tracestrip.errors import VerificationError
+from tracestrip.errors import ExerciseError, TracestripError, VerificationError
 from tracestrip.image.image import Image
 from tracestrip.observer.wire import text
+from tracestrip.report.advice import covering, exclude_options
 from tracestrip.report.report import SCHEMA_VERSION, verification_document
 from tracestrip.verify import Verification
 
@@ -35,15 +37,32 @@ class Verdict:
         }
 
 
-def refusal(stripped: str, verification: Verification, consequence: str = "") -> VerificationError:
-    """What ends a command whose result fails: one line, and the differences above it. *consequence*: what follows, and ": "."""
+def refusal(stripped: str, verification: Verification, exclude: Sequence[str], consequence: str = "") -> TracestripError:
+    """What ends a command whose result fails: one line, and the differences above it.
+
+    *exclude*: the patterns of --exclude. *consequence*: what follows, and ": ".
+    """
+    if verification.unrepeatable is not None:
+        remedy = "an exercise that leaves something behind, as in a --mount, cannot be verified: see --no-verify"
+        what = f"the original fails, too, when it is run again ({verification.unrepeatable})"
+        return ExerciseError(f"{what}: {consequence}{remedy}", verification.unrepeatable.output)
     last = verification.rounds[-1]
-    repairs = sum(1 for round_ in verification.rounds if round_.added)
+    repairs = verification.repairs
     after = f" after {repairs} round{'s' * (repairs != 1)} of repair" if repairs else ""
     remedy = last.faults[0].remedy if last.faults[0].remedy.startswith("let ") else "see the difference above"
-    remedy = "let the exercise use what is missing, or --include it" if last.missed or last.unasked else remedy
+    remedy = _remedy((*last.missed, *last.unasked), exclude) or remedy
     what = f"{stripped}: the stripped image fails where the original does not{after}: {last.faults[0].what}"
     return VerificationError(f"{what}: {consequence}{remedy}", _difference(verification))
+
+
+def _remedy(lacked: tuple[bytes, ...], exclude: Sequence[str]) -> str:
+    """What to do about the paths that are missing; nothing where there are none. Nothing else brings back what is excluded."""
+    patterns = [covering(path, exclude) for path in lacked]
+    excluding = list(dict.fromkeys(pattern for covers in patterns for pattern in covers))
+    parts = [f"leave out {exclude_options(excluding)}"] if excluding else []
+    if not all(patterns):
+        parts.append(f"let the exercise use what {'else ' if excluding else ''}is missing, or --include it")
+    return "; ".join(parts)
 
 
 def _difference(verification: Verification) -> bytes:
