@@ -1,12 +1,14 @@
 """What an exercise of the stripped image gave, beside what the same one gave on the original."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
 
 from tracestrip.errors import UsageError
 from tracestrip.exercise.exercise import Answer, Exercised, Fault
+from tracestrip.observer.written import Written
 
 _MOST_LINES = 40
 _WIDTH = 200
@@ -30,13 +32,16 @@ class Comparison:
             for before, after in _pairs(ours, theirs):
                 yield from self._different(f"the output of {option} {before.command!r}", before.output, after.output)
 
-    def _different(self, what: str, before: bytes | None, after: bytes | None) -> Iterator[Fault]:
+    def _different(self, what: str, before: Written | None, after: Written | None) -> Iterator[Fault]:
         if before is None or after is None:
-            remedy = "pipe it through sha256sum"
-            yield Fault(f"{what} is too long to be compared (more than 16 MiB)", remedy)
+            raise ValueError(f"{what} was not kept")
+        if (before.length, before.digest) == (after.length, after.digest):
             return
-        if self._compared(before) != self._compared(after):
-            yield Fault(f"{what} is another one", "let --ignore match what may differ", _difference(before, after))
+        whole = before.is_whole and after.is_whole
+        if whole and self._compared(before.last) == self._compared(after.last):
+            return
+        remedy = "let --ignore match what may differ" if whole else "what is so long must be the same: --ignore cannot be used"
+        yield Fault(f"{what} is another one", remedy, _difference(before, after))
 
     def _compared(self, output: bytes) -> bytes:
         for pattern in self._ignored:
@@ -54,9 +59,13 @@ def _pairs(before: tuple[Answer, ...], after: tuple[Answer, ...]) -> Iterator[tu
             yield answer, found
 
 
-def _difference(before: bytes, after: bytes) -> bytes:
-    shown = difflib.unified_diff(_lines(before), _lines(after), "original", "stripped", lineterm="", n=1)
-    return "\n".join(line[:_WIDTH] for line in islice(shown, _MOST_LINES)).encode()
+def _difference(before: Written, after: Written) -> bytes:
+    """Of their ends, where they are long."""
+    shown = difflib.unified_diff(_lines(before.last), _lines(after.last), "original", "stripped", lineterm="", n=1)
+    lines = [line[:_WIDTH] for line in islice(shown, _MOST_LINES)]
+    if not lines:
+        lines = [f"they differ before what is kept of them: {before.length} bytes in the original, {after.length} here"]
+    return "\n".join(lines).encode()
 
 
 def _lines(output: bytes) -> list[str]:
@@ -65,6 +74,6 @@ def _lines(output: bytes) -> list[str]:
 
 def _compiled(pattern: str) -> re.Pattern[bytes]:
     try:
-        return re.compile(pattern.encode(), re.MULTILINE)
-    except re.error as error:
+        return re.compile(os.fsencode(pattern), re.MULTILINE)
+    except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(f"--ignore {pattern!r}: {error}: write a regular expression of Python") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tracestrip.errors import ExerciseError, ObserverLost, TargetError, TracestripError
 from tracestrip.exercise.plan import Plan, probe_arguments, split_command
 from tracestrip.observer.client import Completed, Sandbox
+from tracestrip.observer.written import Written
 
 _READY_PAUSE = 0.01
 _PROBE_PAUSE = 0.1
@@ -19,8 +20,8 @@ class Answer:
     command: str
     attempts: int
     seconds: float
-    output: bytes | None = None
-    """A probe's stdout; the last of what a command inside wrote. None where it was not kept, or too long for that."""
+    output: Written | None = None
+    """A probe's stdout; all that a command inside wrote. None where it was not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class Exercised:
     commands: tuple[Answer, ...] = ()
     ready_after: float = 0.0
     """Seconds; a job's until its end was seen."""
-    output: bytes | None = None
-    """The last of what a job wrote."""
+    output: Written | None = None
+    """What a job wrote; None where it was not kept, and for a service."""
 
     @property
     def slowest(self) -> float:
@@ -51,6 +52,12 @@ class Fault:
     remedy: str = ""
     output: bytes = b""
     kind: type[TracestripError] = ExerciseError
+
+    @classmethod
+    def of(cls, error: TracestripError) -> "Fault":
+        """What an error says, in its parts."""
+        what, _, remedy = str(error).rpartition(": ")
+        return cls(what, remedy, error.output, type(error))
 
     def error(self) -> TracestripError:
         """As it is told when it happens to the original image."""
@@ -88,9 +95,9 @@ def exercise(
             f"the target ended before the probes (exit code {_status(sandbox, target)})",
             "keep it in the foreground with -e", sandbox.output(), TargetError,
         ))  # fmt: skip
-    probes = [_probe(sandbox, target, "--probe", probe, plan.timeout, tell) for probe in plan.probes]
+    probes = [_probe(sandbox, target, "--probe", probe, plan, tell) for probe in plan.probes]
     commands = [_run_inside(sandbox, inside, plan.timeout, tell) for inside in plan.commands]
-    probes += [_probe(sandbox, target, "--verify-probe", probe, plan.timeout, tell) for probe in plan.checks]
+    probes += [_probe(sandbox, target, "--verify-probe", probe, plan, tell) for probe in plan.checks]
     sandbox.poll(0)
     _check_target(sandbox, target)
     ended = None if sandbox.alive else sandbox.ended(target)
@@ -99,7 +106,7 @@ def exercise(
         probes=tuple(filter(None, probes)),
         commands=tuple(filter(None, commands)),
         ready_after=ready_after,
-        output=ended.output if ended else None,
+        output=ended.written if ended else None,
     )
 
 
@@ -109,8 +116,7 @@ def _launch(sandbox: Sandbox, command: list[str]) -> int:
     except ObserverLost:
         raise
     except TargetError as error:
-        what, _, remedy = str(error).rpartition(": ")
-        raise Unmet(Fault(what, remedy, error.output, TargetError)) from error
+        raise Unmet(Fault.of(error)) from error
 
 
 def _wait_until_ready(sandbox: Sandbox, target: int, ports: frozenset[tuple[int, str]], plan: Plan) -> None:
@@ -128,7 +134,7 @@ def _wait_until_ready(sandbox: Sandbox, target: int, ports: frozenset[tuple[int,
             continue
         if plan.ready is not None:
             left = max(0.1, plan.timeout - waited)
-            if sandbox.run_beside(probe_arguments(plan.ready), left).status == 0:
+            if sandbox.run_beside(probe_arguments(plan.ready), left, plan.directory).status == 0:
                 return
         elif _listens(sandbox, ports):
             return
@@ -151,7 +157,7 @@ def _awaited(ports: frozenset[tuple[int, str]]) -> str:
 
 
 def _probe(
-    sandbox: Sandbox, target: int, option: str, probe: str, timeout: float, tell: Callable[[Fault], None]
+    sandbox: Sandbox, target: int, option: str, probe: str, plan: Plan, tell: Callable[[Fault], None]
 ) -> Answer | None:
     if not sandbox.alive:
         tell(Fault(f"{option[2:]} {probe!r} could not be tried: the target has ended", "see what it wrote"))
@@ -162,14 +168,14 @@ def _probe(
     attempts = 0
     while True:
         attempts += 1
-        left = timeout - (time.monotonic() - start)
-        result = sandbox.run_beside(arguments, max(left, 0.1))
+        left = plan.timeout - (time.monotonic() - start)
+        result = sandbox.run_beside(arguments, max(left, 0.1), plan.directory)
         seconds = time.monotonic() - start
         if result.status == 0:
-            return Answer(probe, attempts, seconds, result.stdout)
+            return Answer(probe, attempts, seconds, result.written)
         sandbox.poll(_PROBE_PAUSE)
         _check_target(sandbox, target)
-        if not sandbox.alive or seconds + _PROBE_PAUSE >= timeout:
+        if not sandbox.alive or seconds + _PROBE_PAUSE >= plan.timeout:
             ended = "" if sandbox.alive else ", and the target has ended"
             tell(Fault(
                 f"{option[2:]} {probe!r} failed ({_words(result)}, {attempts} attempts in {seconds:.1f} s{ended})",
@@ -196,7 +202,7 @@ def _run_inside(sandbox: Sandbox, command: str, timeout: float, tell: Callable[[
     if result.status:
         tell(Fault(f"--exec {command!r} failed in the image ({_words(result)})", "correct the command", result.output))
         return None
-    return Answer(command, 1, time.monotonic() - start, result.output)
+    return Answer(command, 1, time.monotonic() - start, result.written)
 
 
 def _check_target(sandbox: Sandbox, target: int) -> None:

@@ -68,16 +68,11 @@ class Libraries:
     def _libraries(self, entry: Entry, head: bytes, run: Run, library_path: bytes) -> list[bytes]:
         loader = self._loader(head)
         if loader is not None:
-            try:
-                answer = run([_text(loader), "--list", _text(entry.path)])
-            except ObserverLost:
-                raise
-            except TargetError:
-                answer = Completed(127, b"")
-            if answer.status == -signal.SIGKILL:
+            status, output = _answer(run, [_text(loader), "--list", _text(entry.path)])
+            if status == -signal.SIGKILL:
                 raise TargetError(f"{_text(loader)} of the image was killed while it was asked for libraries: try again")
-            found = _ANSWER.findall(answer.output)
-            if answer.status == 0:
+            if status == 0:
+                found = _ANSWER.findall(output)
                 return [*found, *self._tables(loader)] if found else []
         return needed_libraries(self._tree, entry, library_path)
 
@@ -102,6 +97,17 @@ class Libraries:
                     self._loaders[kind] = usual
                     break
         return self._loaders.get(kind)
+
+
+def _answer(run: Run, arguments: list[str]) -> tuple[int, bytes]:
+    """As a shell's, for one that cannot be executed."""
+    try:
+        answer = run(arguments)
+    except ObserverLost:
+        raise
+    except TargetError:
+        return 127, b""
+    return answer.status, answer.output
 
 
 def _text(path: bytes) -> str:

@@ -18,6 +18,7 @@ from tracestrip.errors import EnvironmentLack, ImageError, ObserverLost, TargetE
 from tracestrip.observer.cgroups import confine_devices, memory_kills, record_of, remove_cgroups
 from tracestrip.observer.job import Job
 from tracestrip.observer.wire import OUTPUT_TAIL, Channel, Message, Observation, Use, raw
+from tracestrip.observer.written import Writing, Written
 
 _PYTHON = (sys.executable, "-I", "-S", "-c")
 """A bare interpreter: neither PYTHON* variables nor site hooks; it gets this process's search path instead."""
@@ -34,8 +35,8 @@ class Completed:
     """Exit code; negative: the signal that ended it."""
     output: bytes
     """The last of what it wrote to stdout and stderr, at most 64 KiB."""
-    stdout: bytes | None = None
-    """All of its stdout; None where it was more than 16 MiB, and for a command that was run inside."""
+    written: Written
+    """Its stdout, of which the last 16 MiB are kept; of a command that was run inside, stdout and stderr, 64 KiB."""
 
 
 def _program(module: str, *arguments: object) -> list[str]:
@@ -44,9 +45,9 @@ def _program(module: str, *arguments: object) -> list[str]:
     return [*_PYTHON, run, *map(str, arguments)]
 
 
-def _written_until_end(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes | None]:
-    """The `output` and the `stdout` of a `Completed`: what *process* writes until it ends or the deadline comes."""
-    tail, stdout = bytearray(), bytearray()
+def _written_until_end(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, Written]:
+    """`output` and `written` of a `Completed`: what *process* writes until it ends or the deadline comes."""
+    both, stdout = Writing(OUTPUT_TAIL), Writing(_MOST_STDOUT)
     ended = os.pidfd_open(process.pid)
     pipes = [pipe.fileno() for pipe in (process.stdout, process.stderr) if pipe is not None]
     try:
@@ -55,9 +56,9 @@ def _written_until_end(process: subprocess.Popen[bytes], deadline: float) -> tup
             wrote = False
             for pipe in [pipe for pipe in ready if pipe != ended]:
                 chunk = os.read(pipe, 1 << 16)
-                tail = (tail + chunk)[-OUTPUT_TAIL:]
-                if process.stdout is not None and pipe == process.stdout.fileno() and len(stdout) <= _MOST_STDOUT:
-                    stdout += chunk
+                both.add(chunk)
+                if process.stdout is not None and pipe == process.stdout.fileno():
+                    stdout.add(chunk)
                 wrote = wrote or bool(chunk)
             if ended in ready and not wrote:
                 process.wait()
@@ -66,7 +67,7 @@ def _written_until_end(process: subprocess.Popen[bytes], deadline: float) -> tup
                 pipes = [pipe for pipe in pipes if pipe not in ready]  # closed at the other end
     finally:
         os.close(ended)
-    return bytes(tail), bytes(stdout) if len(stdout) <= _MOST_STDOUT else None
+    return both.last(), stdout.written()
 
 
 class Sandbox:
@@ -188,8 +189,8 @@ class Sandbox:
                         ports.add((int(local.rpartition(b":")[2], 16), name[:3]))
         return ports
 
-    def run_beside(self, arguments: list[str], seconds: float) -> Completed:
-        """Run a command of the host in the sandbox's network, with the caller's environment and working directory.
+    def run_beside(self, arguments: list[str], seconds: float, directory: str | None = None) -> Completed:
+        """Run a command of the host in the sandbox's network, with the caller's environment; in its directory, if in no other.
 
         Where the sandbox has network "none" or "host", it has the host's network.
         After *seconds* it is killed, with all that it started; its status is then -9.
@@ -197,15 +198,15 @@ class Sandbox:
         network = f"/proc/{self._init}/ns/net" if self._network == "sandbox" else "/proc/self/ns/net"
         process = subprocess.Popen(
             _program("tracestrip.observer.join", os.getpid(), network, *arguments),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd=directory,
         )  # fmt: skip
         with process:
             try:
-                output, stdout = _written_until_end(process, time.monotonic() + seconds)
+                output, written = _written_until_end(process, time.monotonic() + seconds)
                 status = -9 if process.poll() is None else process.returncode
             finally:
                 process.kill()
-            return Completed(status, output, stdout)
+            return Completed(status, output, written)
 
     def enter(self, phase: str) -> None:
         """The target is put through *phase* from now on: each use will say in which one it came first."""
@@ -267,7 +268,8 @@ class Sandbox:
     def _handle(self, message: Message) -> Message:
         if message["event"] == "exited":
             status = os.waitstatus_to_exitcode(message["status"])
-            self._ended[message["number"]] = Completed(status, raw(message["output"]))
+            output = raw(message["output"])
+            self._ended[message["number"]] = Completed(status, output, Written(output, message["length"], message["digest"]))
         elif message["event"] in ("started", "empty"):
             self._alive = message["event"] == "started"
         return message

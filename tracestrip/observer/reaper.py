@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from tracestrip.observer import linux
 from tracestrip.observer.launch import Confinement, become_target
 from tracestrip.observer.wire import OUTPUT_TAIL, Channel, Message, text
+from tracestrip.observer.written import Writing
 
 _LAUNCH_SECONDS = 10
 _TOO_LATE = json.dumps({"errno": errno.ETIMEDOUT, "step": "start the command"}).encode()
@@ -28,7 +29,7 @@ class Command:
 
     number: int
     output: int
-    tail: bytearray = field(default_factory=bytearray)
+    writing: Writing = field(default_factory=lambda: Writing(OUTPUT_TAIL))
 
     def drain(self) -> bool:
         """Take what the pipe holds, at most a few buffers of it; False at its end."""
@@ -39,8 +40,7 @@ class Command:
                 return True
             if not chunk:
                 return False
-            self.tail += chunk
-            del self.tail[:-OUTPUT_TAIL]
+            self.writing.add(chunk)
         return True
 
 
@@ -125,7 +125,7 @@ class Reaper:
         """What the first command and its descendants wrote last."""
         if self._target and self._target.output >= 0:
             self._collect(self._target)
-        self._channel.send({"event": "output", "output": text(bytes(self._target.tail)) if self._target else ""})
+        self._channel.send({"event": "output", "output": text(self._target.writing.last()) if self._target else ""})
 
     def _collect(self, command: Command) -> None:
         if not command.drain():
@@ -147,8 +147,11 @@ class Reaper:
             if command is not None:
                 if command.output >= 0:
                     self._collect(command)
-                tail = text(bytes(command.tail))
-                self._channel.send({"event": "exited", "number": command.number, "status": status, "output": tail})
+                written = command.writing.written()
+                self._channel.send({
+                    "event": "exited", "number": command.number, "status": status,
+                    "output": text(written.last), "length": written.length, "digest": written.digest,
+                })  # fmt: skip
 
     def _stop(self, signal_number: int, grace: float) -> None:
         """Ask every child of pid 1 to end (an engine signals the container's first process only); wait *grace* seconds."""

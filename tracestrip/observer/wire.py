@@ -28,6 +28,13 @@ OUTPUT_TAIL = 1 << 16
 """Bytes of a command's output that are kept: the last ones."""
 
 
+KINDS = frozenset({
+    "executed", "interpreted", "opened", "listed", "checked", "readlink", "entered", "created", "linked", "renamed",
+    "removed", "changed", "connected", "mounted", "watched",
+})  # fmt: skip
+"""How a file may be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process of the sandbox at the moment of a use."""
@@ -45,8 +52,7 @@ class Use:
     path: bytes
     """Absolute inside the sandbox, as it was asked for: symlinks and ".." are still in it."""
     kind: str
-    """executed, interpreted, opened, listed, checked, readlink, entered, created, linked, renamed, removed, changed,
-    connected, mounted or watched. *linked* and *renamed*: the file has another name later. *interpreted* is what the
+    """One of KINDS. *linked* and *renamed*: the file has another name later. *interpreted* is what the
     kernel opens for an executed file: its `#!` program, its ELF interpreter or that of binfmt_misc. *listed*: a directory
     whose entries were read; `path` is its own name then, however it was opened."""
     follow: bool
