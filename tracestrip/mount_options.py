@@ -35,6 +35,30 @@ def parse_mount(text: str) -> Bind:
     return Bind(os.path.abspath(source), _mount_point(f"--mount {text}", target), any(read_only))
 
 
+def check_bind(bind: Bind) -> None:
+    """One that may not come from `parse_mount`. Raises UsageError, also where its source is not there."""
+    option = f"--mount {bind.source}"
+    _check_mount_point(option, bind.target)
+    if "\0" in bind.source or not os.path.exists(bind.source):
+        raise UsageError(f"{option}: there is no such file or directory: make it, or name another")
+    if not bind.source.startswith("/"):
+        raise UsageError(f"{option}: this is relative to nothing: write an absolute path of this machine")
+
+
+def check_tmpfs(tmpfs: Tmpfs) -> None:
+    """One that may not come from `parse_tmpfs`. Raises UsageError."""
+    option = f"--tmpfs {tmpfs.target}"
+    _check_mount_point(option, tmpfs.target)
+    unknown = tmpfs.flags & ~sum({flag for flag, _ in _TMPFS_FLAGS.values()})
+    if unknown or not all(map(_TMPFS_OPTION.fullmatch, filter(None, tmpfs.options.split(",")))):
+        raise UsageError(f"{option}: {tmpfs.options or unknown} is no option of a tmpfs")
+
+
+def _check_mount_point(option: str, target: str) -> None:
+    if "\0" in target or _mount_point(option, target) != target:
+        raise UsageError(f"{option}: {target!r} is no place to mount on: write an absolute path of the image")
+
+
 def _is_true(option: str, value: str) -> bool:
     """As Go's ParseBool, which Docker asks; the bare word counts as true."""
     if value in ("", "1", "t", "T", "TRUE", "true", "True"):

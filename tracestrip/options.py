@@ -17,7 +17,7 @@ from tracestrip.observer import capabilities
 from tracestrip.observer.job import DEFAULT_SHM_SIZE
 from tracestrip.pipeline import Subject, Wanted
 from tracestrip.sizes import size
-from tracestrip.surroundings import Surroundings
+from tracestrip.surroundings import NETWORKS, Surroundings
 from tracestrip.trial import Scenario
 from tracestrip.verify import DEFAULT_ROUNDS, Checks
 
@@ -57,7 +57,7 @@ SURROUNDINGS = _together(
     click.option("--user", metavar="USER[:GROUP]", help="Run as this user; default: the image's."),
     click.option("--workdir", metavar="DIR", help="Run in this directory; default: the image's."),
     click.option("--hostname", metavar="NAME", help="Host name in the sandbox."),
-    click.option("--network", type=click.Choice(["sandbox", "none", "host"]), default="sandbox", show_default=True,
+    click.option("--network", type=click.Choice(NETWORKS), default="sandbox", show_default=True,
                  help="A private one that the probes share, one that nothing shares, or this machine's."),
     click.option("--mount", "mounts", multiple=True, metavar="type=bind,src=PATH,dst=PATH[,ro]",
                  help="Show a file or directory of the host inside."),
@@ -165,13 +165,9 @@ def checks(options: Options, rounds: int = 0) -> Checks:
 
 
 def _surroundings(options: Options) -> Surroundings:
-    environment: tuple[str, ...] = options["environment"]
-    for pair in environment:
-        if not pair.partition("=")[0] or "=" not in pair:
-            raise click.UsageError(f"--env {pair}: write NAME=VALUE")
     pids: int | None = options["pids_limit"]
     return Surroundings(
-        environment=environment,
+        environment=options["environment"],
         user=options["user"],
         workdir=options["workdir"],
         hostname=options["hostname"],

@@ -4,6 +4,8 @@ The file is one JSON object, whose shape is versioned; bytes of a path that are 
 """
 
 import json
+import math
+import posixpath
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,9 +14,10 @@ from typing import Any
 from tracestrip import __version__
 from tracestrip.errors import ExerciseError, UsageError
 from tracestrip.exercise.exercise import Answer, Exercised
+from tracestrip.exercise.plan import check_argument
 from tracestrip.image.image import Image
 from tracestrip.keep.keepset import KeepSet
-from tracestrip.observer.wire import Observation, Use, raw, text
+from tracestrip.observer.wire import KINDS, Observation, Use, raw, text
 from tracestrip.source import Source
 from tracestrip.structured import structured
 from tracestrip.trial import Scenario, observe
@@ -69,8 +72,8 @@ def record(
     """
     step(f"running {' '.join(arguments)}")
     observation, exercised = observe(source, arguments, scenario.plan, scenario.surroundings, scratch)
-    keep = KeepSet(source.tree)
-    keep.add_observation(observation, None)
+    keep, mount_points = KeepSet(source.tree), scenario.surroundings.mount_points()
+    keep.add_observation(observation, mount_points)
     runs, stable = 1, 0
     while stable < until_stable:
         if runs == _MOST_RUNS:
@@ -79,7 +82,7 @@ def record(
         step(f"running {' '.join(arguments)} again: {runs} runs, {len(keep)} paths")
         another, exercised = observe(source, arguments, scenario.plan, scenario.surroundings, scratch)
         known = len(keep)
-        keep.add_observation(another, None)
+        keep.add_observation(another, mount_points)
         observation = observation.united(another)
         runs, stable = runs + 1, stable + 1 if len(keep) == known else 0
     return Recording(source.image.name, source.image.digest, scenario, arguments, observation, exercised, runs)
@@ -113,17 +116,61 @@ def _recording(document: dict[str, Any]) -> Recording:
     image = document["image"]
     scenario = structured(Scenario, document["scenario"])
     scenario.check()
+    arguments = structured(tuple[str, ...], document["command"])
+    if not arguments:
+        raise ValueError("no command")
+    for argument in arguments:
+        check_argument(argument, "command")
     return Recording(
-        image=structured(str, image["name"]),
-        digest=None if image["digest"] is None else structured(str, image["digest"]),
+        image=_text(image["name"]),
+        digest=None if image["digest"] is None else _text(image["digest"]),
         scenario=scenario,
-        arguments=structured(tuple[str, ...], document["command"]),
+        arguments=arguments,
         observation=Observation(
-            uses=tuple(map(Use.from_message, document["uses"])),
-            calls=structured(int, document["calls"]),
-            tracers=tuple(map(raw, document["tracers"])),
+            uses=tuple(map(_use, document["uses"])),
+            calls=_count(document["calls"]),
+            tracers=tuple(map(raw, structured(tuple[str, ...], document["tracers"]))),
         ),
-        exercised=structured(Exercised, document["exercised"]),
-        runs=structured(int, document["runs"]),
+        exercised=_exercised(document["exercised"]),
+        runs=_count(document["runs"]),
         is_own=False,
     )
+
+
+def _text(value: Any) -> str:
+    raw(structured(str, value))
+    return str(value)
+
+
+def _exercised(document: Any) -> Exercised:
+    exercised = structured(Exercised, document)
+    answers = (*exercised.probes, *exercised.commands)
+    if not all(0 <= seconds < math.inf for seconds in (exercised.ready_after, *(answer.seconds for answer in answers))):
+        raise ValueError("no time")
+    for answer in answers:
+        _text(answer.command)
+    return exercised
+
+
+def _count(value: Any) -> int:
+    count = structured(int, value)
+    if count < 0:
+        raise ValueError("a negative number")
+    return count
+
+
+def _use(message: dict[str, Any]) -> Use:
+    """What is no name in an image would lead out of it: a plain directory is read by these names."""
+    use = Use.from_message(message)
+    names = (use.root, *use.links, *(() if use.resolved is None else (use.resolved,)))
+    if use.kind not in KINDS or not use.path.startswith(b"/") or b"\0" in use.path or not all(map(_is_normal, names)):
+        raise ValueError("no use of a file")
+    structured(tuple[bool, ...], [use.follow, use.creates])
+    structured(int, use.process.pid)
+    raw(use.during)
+    return use
+
+
+def _is_normal(path: bytes) -> bool:
+    """Whether it is the own name of something in an image: absolute, without dots."""
+    return b"\0" not in path and posixpath.isabs(path) and path[:2] != b"//" and posixpath.normpath(path) == path

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracestrip.errors import EnvironmentLack, ImageError, UsageError
+from tracestrip.exercise.plan import check_argument
 from tracestrip.image.config import DEFAULT_PATH
 from tracestrip.image.image import Image
+from tracestrip.mount_options import check_bind, check_tmpfs
 from tracestrip.observer import capabilities
 from tracestrip.observer.job import DEFAULT_SHM_SIZE, Bind, Job, Tmpfs
 from tracestrip.observer.wire import raw
@@ -20,6 +22,7 @@ LONGEST_HOSTNAME = 64  # sethostname(2)
 LEAST_MEMORY = 6 << 20  # as docker run
 _MOST_BYTES = 1 << 50
 _MOST_PIDS = 1 << 22  # PID_MAX_LIMIT
+NETWORKS = ("sandbox", "none", "host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Surroundings:
     workdir: str | None = None
     hostname: str | None = None
     network: str = "sandbox"
-    """sandbox, none or host."""
+    """One of NETWORKS."""
     binds: tuple[Bind, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     shm_size: int = DEFAULT_SHM_SIZE
@@ -54,9 +57,22 @@ class Surroundings:
             raise UsageError(f"--memory and --shm-size: write at most {_MOST_BYTES >> 50}P")
         if self.pids is not None and self.pids > _MOST_PIDS:
             raise UsageError(f"--pids-limit {self.pids}: write at most {_MOST_PIDS}")
+        if self.shm_size <= 0 or (self.pids is not None and self.pids <= 0):
+            raise UsageError("--shm-size and --pids-limit: write a number above 0")
+        if self.network not in NETWORKS:
+            raise UsageError(f"--network {self.network}: write one of {', '.join(NETWORKS)}")
+        for option, text in (("--user", self.user), ("--workdir", self.workdir), ("--hostname", self.hostname)):
+            check_argument(text or "", option)
+        for pair in self.environment:
+            check_argument(pair, "--env")
+            if not pair.partition("=")[0] or "=" not in pair:
+                raise UsageError(f"--env {pair}: write NAME=VALUE")
         for bind in self.binds:
-            if not os.path.exists(bind.source):
-                raise UsageError(f"--mount {bind.source}: there is no such file or directory: make it, or name another")
+            check_bind(bind)
+        for tmpfs in self.tmpfs:
+            check_tmpfs(tmpfs)
+        if self.capabilities & ~capabilities.mask(capabilities.NAMES):
+            raise UsageError(f"the capabilities {self.capabilities:#x} are not all known: observe with a newer tracestrip")
         lacking = self.capabilities & ~capabilities.available()
         missing = [name for name in capabilities.NAMES if capabilities.has(lacking, name)]
         if missing:
