@@ -1,13 +1,17 @@
 """Observations in files, and images from the union of several; exercises that are repeated until nothing new comes."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Command, Finished, fails
+from tests.conftest import TOP, Command, Finished, fails
 from tests.images import config_of, stripped_layer
+from tests.stripping import Root
 
 MadeUp = Callable[..., Path]
 
@@ -121,30 +125,6 @@ def test_observation_of_another_image_is_refused(
     fails(strip("--observation", recording, source=f"docker-archive:{made_up(Env=['A=1'])}"), 2, str(recording), digest)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text[:-40],
-        lambda text: text[:0] + "[]",
-        lambda text: text.replace('"tracestrip observation 1"', '"tracestrip observation 0"'),
-        lambda text: text.replace('"calls": ', '"calls": "x", "other": '),
-        lambda text: text.replace('"timeout": ', '"timeout": [], "other": '),
-        lambda text: text.replace('"kind": ', '"none": '),
-        lambda text: text.replace('"path": "', '"path": 7, "other": "'),
-        lambda text: text.replace('"binds": []', '"binds": [{"source": "/"}]'),
-        lambda text: text.replace('"probes": []', '"probes": ["@/none"]'),
-    ],
-)
-def test_damaged_observation_is_refused(
-    observed: Callable[..., Path], strip: Callable[..., Finished], damage: Callable[[str], str]
-) -> None:
-    recording = observed("a.json", "/data/first")
-    good = recording.read_text()
-    recording.write_text(damage(good))
-    assert recording.read_text() != good
-    fails(strip("--observation", recording), 2)
-
-
 def test_what_strip_and_observe_cannot_do(
     observed: Callable[..., Path], strip: Callable[..., Finished], tracestrip: Command, image: str, tmp_path: Path
 ) -> None:
@@ -172,7 +152,7 @@ def test_names_of_any_bytes_come_through_a_file(
     assert finished.code == 0, finished.stderr
     strip = ("strip", f"dir:{root}", "--observation", recording, "-o", f"docker-archive:{tmp_path}/out.tar")
     fails(tracestrip(*strip), 2, "UTF-8")
-    finished = tracestrip(*strip, "-e", "/bin/touch")
+    finished = tracestrip(*strip, "-e", "/bin/touch", "--no-verify")
     assert finished.code == 0, finished.stderr
     assert name[1:].decode("utf-8", "surrogateescape") in stripped_layer(tmp_path / "out.tar")
 
@@ -212,3 +192,74 @@ def test_runs_that_add_nothing_must_follow_one_another(tracestrip: Command, tmp_
     )  # fmt: skip
     assert finished.code == 0, finished.stderr
     assert json.loads((tmp_path / "a.json").read_text())["runs"] == 5
+
+
+def test_a_command_that_was_not_observed_is_not_called_verified(
+    observed: Callable[..., Path], strip: Callable[..., Finished], tmp_path: Path
+) -> None:
+    recording = observed("a.json", "/data/first")
+    fails(strip("--observation", recording, "-e", "/bin/touch /data/suid"), 2, "/bin/touch /data/suid", "--no-verify")
+    assert strip("--observation", recording, "-e", "/bin/touch  '/data/first'").code == 0
+    assert strip("--observation", recording, "-e", "/bin/touch /data/suid", "--no-verify").code == 0
+    assert config_of(tmp_path / "out.tar")["config"]["Labels"]["tracestrip.verified"] == "false"
+
+
+def test_order_of_observations_does_not_matter(tracestrip: Command, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    """One has a mount over what the other one uses, one a path for libraries."""
+    root = Root(tracestrip, compiled, tmp_path)
+    root.program("touch")
+    root.files("data/first", "data/second")
+    (tmp_path / "empty").mkdir()
+    mount = f"type=bind,src={tmp_path}/empty,dst=/data"
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    for output, command, *options in (
+        (first, "/touch /data/first", "--env", "LD_LIBRARY_PATH=/data"),
+        (second, "/touch /touch", "--mount", mount),
+    ):
+        finished = tracestrip("observe", f"dir:{root.path}", "-e", command, "-o", output, *options)
+        assert finished.code == 0, finished.stderr
+    results = []
+    for order in ((first, second), (second, first)):
+        finished = tracestrip(
+            "strip", f"dir:{root.path}", "--observation", order[0], "--observation", order[1], "-e", "/touch /touch",
+            "--include", "/data/second", "-o", f"docker-archive:{root.output}", "--force",
+        )  # fmt: skip
+        assert finished.code == 0, finished.stderr
+        results.append(stripped_layer(root.output).keys())
+    assert results[0] == results[1]
+    assert {"touch", "data/first", "data/second"} <= results[0]
+
+
+def test_libraries_by_the_path_of_each_observation(tracestrip: Command, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    """A program that is only looked at in one run, and needs a library where the other run's loader looks."""
+    root = Root(tracestrip, compiled, tmp_path)
+    root.program("touch")
+    root.libraries(Path("/bin/true"))
+    (root.path / "hidden").mkdir()
+    (tmp_path / "needed.c").write_text("int needed(void) { return 0; }")
+    (tmp_path / "needs.c").write_text("int needed(void); int main(void) { return needed(); }")
+    library = root.path / "hidden/libneeded.so"
+    subprocess.run(["gcc", "-shared", "-Wl,-soname,libneeded.so", "-o", library, tmp_path / "needed.c"], check=True)
+    subprocess.run(["gcc", "-o", root.path / "needs", tmp_path / "needs.c", f"-L{library.parent}", "-lneeded"], check=True)
+    recordings = []
+    for number, options in enumerate(((), ("--env", "LD_LIBRARY_PATH=/hidden"))):
+        recordings += ["--observation", tmp_path / f"{number}.json"]
+        finished = tracestrip("observe", f"dir:{root.path}", "-e", "/touch /needs", "-o", recordings[-1], *options)
+        assert finished.code == 0, finished.stderr
+    finished = tracestrip("strip", f"dir:{root.path}", *recordings, "-o", f"docker-archive:{root.output}")
+    assert finished.code == 0, finished.stderr
+    assert "hidden/libneeded.so" in stripped_layer(root.output)
+
+
+def test_probes_are_run_again_where_they_were(tracestrip: Command, tmp_path: Path) -> None:
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    for directory in (place, elsewhere):
+        directory.mkdir()
+    (place / "check").write_text("test -e check && echo x >> ran")
+    command = [sys.executable, "-m", "tracestrip"]
+    environment = os.environ | {"PYTHONPATH": str(TOP)}
+    options = ("-e", "/bin/sleep 1000", "--wait", "0", "--probe", "sh check")
+    subprocess.run([*command, "observe", "dir:/", *options, "-o", tmp_path / "a.json"], cwd=place, env=environment, check=True)
+    strip = ("strip", "dir:/", "--observation", tmp_path / "a.json", "-o", f"docker-archive:{tmp_path}/out.tar")
+    subprocess.run([*command, *strip], cwd=elsewhere, env=environment, check=True)
+    assert (place / "ran").read_text() == "x\nx\n"

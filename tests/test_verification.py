@@ -165,15 +165,37 @@ def test_outputs_are_compared_but_for_what_is_ignored(case: Case, options: tuple
     assert case.run(command, *others).code == 0
 
 
+def test_what_is_ignored_may_be_any_bytes(case: Case) -> None:
+    finished = case.run('/bin/bash -c "printf \'\\377%s\' $(date +%N)"', "--compare-output", "--ignore", "\udcff.*")
+    assert finished.code == 0, finished.stderr
+
+
 def test_output_of_a_probe_is_its_stdout(case: Case) -> None:
     finished = case.run("/bin/sleep 1000", "--wait", "0", "--probe", "date +%N >&2; echo same", "--compare-output")
     assert finished.code == 0, finished.stderr
 
 
-def test_output_that_is_too_long_to_compare_is_told(case: Case) -> None:
-    options = ("--wait", "0", "--probe", "head -c 17000000 /dev/zero")
-    is_refused(case, case.run("/bin/sleep 1000", *options, "--compare-output"), "too long")
-    assert case.run("/bin/sleep 1000", *options).code == 0
+LONG = "seq 3000000"
+"""Writes 22.9 MB, more than is kept of any output."""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda command: (f"/bin/sh -c '{command}'",),
+        lambda command: ("/bin/sleep 1000", "--wait", "0", "--exec", f"/bin/sh -c '{command}'"),
+        lambda command: ("/bin/sleep 1000", "--wait", "0", "--probe", command),
+    ],
+    ids=["job", "exec", "probe"],
+)
+def test_outputs_are_compared_from_their_beginning_on(case: Case, kind: Callable[[str], tuple[str, ...]]) -> None:
+    """However long they are; what --ignore matches can be left out only where all of them is kept."""
+    finished = case.run(*kind(LONG), "--compare-output")
+    assert finished.code == 0, finished.stderr
+    case.output.unlink()
+    for options in ((), ("--ignore", r"^\d+$")):
+        finished = case.run(*kind(f"date +%N; {LONG}"), "--compare-output", "--no-repair", *options)
+        is_refused(case, finished, "is another one", "bytes in the original")
 
 
 def test_unverified_result_says_so_everywhere(case: Case) -> None:
@@ -218,6 +240,10 @@ def test_failing_result_does_not_take_a_probes_whole_time(case: Case) -> None:
     [
         (("--ignore", "x"), "--compare-output"),
         (("--compare-output", "--ignore", "("), "regular expression"),
+        (("--compare-output", "--ignore", "a{99999999999}"), "regular expression"),
+        (("--compare-output", "--ignore", 5000 * "(" + 5000 * ")"), "regular expression"),
+        (("--probe-timeout", "inf"), "--probe-timeout"),
+        (("--stop-timeout", "nan"), "--stop-timeout"),
         (("--no-verify", "--verify-probe", "true"), "--no-verify"),
         (("--no-verify", "--compare-output"), "--no-verify"),
         (("--verify-probe", "@/none"), "no such script"),
@@ -243,6 +269,16 @@ def test_verify_alone(case: Case, tracestrip: Command) -> None:
     assert "published" not in finished.stderr
     finished = tracestrip(*images, "--probe", f"curl -fsS localhost:{PORT}/none", "--probe-timeout", "1")
     assert finished.code == 5
+
+
+def test_verify_alone_tries_once_more(case: Case, tracestrip: Command) -> None:
+    condition, mount = counting(case)
+    command = f"/bin/sh -c '{condition.format('-ne 2')}'"
+    assert case.run(command, *mount, "--no-verify").code == 0
+    (case.files / "state/count").write_text("")
+    finished = tracestrip("verify", "dir:/", f"docker-archive:{case.output}", "-e", command, *mount)
+    assert finished.code == 0, finished.stderr
+    assert "at the second try" in finished.stdout
 
 
 STEPS = """
@@ -272,18 +308,49 @@ def test_verification_costs_the_exercise_and_half_a_second(archive: Callable[[st
     assert seconds["verifying"] < seconds["running"] + 0.5, seconds
 
 
-def test_exercise_that_cannot_be_repeated_is_told(case: Case) -> None:
-    """It leaves a file in a mount, and fails when that is there already."""
+def counting(case: Case) -> tuple[str, tuple[str, ...]]:
+    """A shell's condition on how often the target has been run, with {} for the number; and the options that make it work."""
     state = case.files / "state"
     state.mkdir()
-    command = "/bin/sh -c 'test ! -e /mnt/left && : > /mnt/left'"
-    finished = case.run(command, "--mount", f"type=bind,src={state},dst=/mnt")
+    (state / "count").write_text("")
+    return "echo >> /mnt/count; test $(wc -l < /mnt/count) {}", ("--mount", f"type=bind,src={state},dst=/mnt")
+
+
+def test_exercise_that_cannot_be_repeated_is_told(case: Case) -> None:
+    """It fails from its second run on, also on the original."""
+    condition, mount = counting(case)
+    command = f"/bin/sh -c '{condition.format('-lt 2')}'"
+    finished = case.run(command, *mount)
     assert finished.code == 5, finished.stderr
     assert "when it is run again" in finished.stderr
     assert "--no-verify" in finished.stderr
     assert not case.output.exists()
-    (state / "left").unlink()
-    assert case.run(command, "--mount", f"type=bind,src={state},dst=/mnt", "--no-verify").code == 0
+    report = case.told()
+    assert (report["verified"], report["result"]) == (False, None)
+    assert report["verification"]["rounds"][0]["faults"]
+    (case.files / "state/count").write_text("")
+    assert case.run(command, *mount, "--no-verify").code == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--no-repair",)])
+def test_result_that_fails_for_chance_is_tried_once_more(case: Case, options: tuple[str, ...]) -> None:
+    condition, mount = counting(case)
+    finished = case.run(f"/bin/sh -c '{condition.format('-ne 2')}'", *mount, *options)
+    assert finished.code == 0, finished.stderr
+    assert "warning: the result failed once, with nothing missing" in finished.stderr
+    assert [bool(round_["faults"]) for round_ in case.told()["verification"]["rounds"]] == [True, False]
+
+
+def test_result_that_fails_twice_with_nothing_missing_is_refused(case: Case) -> None:
+    condition, mount = counting(case)
+    command = f"/bin/sh -c '{condition.format('-ne 2 && test $(wc -l < /mnt/count) -ne 4')}'"  # the third is the original's
+    is_refused(case, case.run(command, *mount), "the target failed (exit code 1)")
+
+
+def test_result_without_its_user_is_a_difference(case: Case) -> None:
+    """The sandbox itself cannot be made then."""
+    finished = case.run("/bin/true", "--user", "nobody", "--exclude", "/etc/passwd")
+    is_refused(case, finished, "nobody", "/etc/passwd")
 
 
 def test_listed_entries_come_without_what_is_excluded(case: Case) -> None:

@@ -6,6 +6,7 @@ Data goes one way; each step is told in full where it lives.
 """
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,17 +26,19 @@ from tracestrip.image.reference import ENGINE, Reference, parse_reference
 from tracestrip.image.room import DEFAULT_LIMIT
 from tracestrip.image.transports import check_engine, publish
 from tracestrip.keep.choice import Choice, Rules
+from tracestrip.keep.ldd import Run
 from tracestrip.observer.client import Sandbox
+from tracestrip.observer.job import Job
 from tracestrip.observer.wire import raw
 from tracestrip.recording import Recording, read_recording, record
-from tracestrip.report.report import UNKNOWN_DIGEST, Report, removed, totals_of
+from tracestrip.report.paths import paths_document
+from tracestrip.report.report import UNKNOWN_DIGEST, Report, totals_of
 from tracestrip.report.verdict import Verdict, refusal
 from tracestrip.rootfs.pack import pack
 from tracestrip.scratch import scratch_directory, working_directory
 from tracestrip.source import Source, made_of, read_source
-from tracestrip.surroundings import Surroundings
 from tracestrip.trial import Scenario
-from tracestrip.verify import Checks, Expectation, Round, Verification, expectations, missing, prove, tried
+from tracestrip.verify import Checks, Expectation, compared, expectations, prove
 from tracestrip.whole_file import take_room, whole_file
 
 Step = Callable[[str], None]
@@ -102,6 +105,8 @@ def strip(subject: Subject, observations: Sequence[Path], command: str | None, w
         recordings = tuple(read_recording(path, source.image) for path in observations)
         choice = Choice(wanted.rules, source.tree)
         own = _own_command(command or _common_command(recordings))
+        if wanted.checks is not None:
+            _check_was_run(own or source.image.config.command, recordings)
         return _strip(source, recordings, choice, own, target, wanted, scratch, step, begun)
 
 
@@ -122,13 +127,11 @@ def verify(original: Subject, stripped: Subject, scenario: Scenario, checks: Che
         arguments = _arguments(scenario, after.image)
         step(f"running {before.image.name}")
         _, exercised = trial.observe(before, arguments, scenario.plan, scenario.surroundings, scratch)
-        expected = [Expectation(scenario, arguments, exercised)]
         step(f"running {after.image.name}")
-        faults, observations = tried(after, expected, checks, scratch)
-        verdict = Verification(checks, (Round(faults, missing(before, after, expected, observations)),))
-    if faults:
-        raise refusal(after.image.name, verdict)
-    return Verdict(before.image, after.image, verdict)
+        verification = compared(before, after, Expectation(scenario, arguments, exercised), checks, scratch)
+    if not verification.passed:
+        raise refusal(after.image.name, verification, ())
+    return Verdict(before.image, after.image, verification)
 
 
 def _strip(
@@ -139,7 +142,7 @@ def _strip(
 
     step("asking the image's loader for libraries")
     _choose(source, recordings, choice)
-    complete = partial(_complete, source, choice, recordings[0].scenario.surroundings, scratch)
+    complete = partial(_complete, source, recordings, choice, scratch)
     complete()
 
     step("writing the stripped image")
@@ -164,7 +167,9 @@ def _strip(
         command=own or recordings[0].arguments,
         recordings=recordings,
         keep=choice.keep,
-        removed=None if wanted.report is None else removed(source, choice),
+        rules=wanted.rules,
+        paths={} if wanted.report is None else paths_document(source, choice, recordings),
+        doubts=choice.warnings,
         verification=verification,
         seconds=time.monotonic() - begun,
     )
@@ -177,7 +182,7 @@ def _strip(
             write(report)
             return report
         write(replace(report, result=None, result_digest=None, result_manifest=None))
-    raise refusal(source.image.name, verification, "nothing is published: ")
+    raise refusal(source.image.name, verification, wanted.rules.exclude, "nothing is published: ")
 
 
 CLEARING = "clearing up"
@@ -238,22 +243,37 @@ def _common_command(recordings: Sequence[Recording]) -> str | None:
     return commands.pop()
 
 
+def _check_was_run(command: tuple[str, ...], recordings: Sequence[Recording]) -> None:
+    """A result is called verified for its own command."""
+    if command not in {recording.arguments for recording in recordings}:
+        advice = "observe it too, or say --no-verify"
+        raise UsageError(f"strip: no observation is of the result's command {shlex.join(command)!r}: {advice}")
+
+
 def _choose(source: Source, recordings: Sequence[Recording], choice: Choice) -> None:
     """What the recordings ask for, not yet completed."""
     for recording in recordings:
         surroundings = recording.scenario.surroundings
         job = source.job(surroundings, Path())
         choice.keep.add_always_kept(raw(job.workdir), tuple(map(raw, job.volumes)))
-        choice.keep.cover(surroundings.mount_points())
-        choice.add(recording.observation)
+        choice.add(recording.observation, surroundings.mount_points())
 
 
-def _complete(source: Source, choice: Choice, surroundings: Surroundings, scratch: Path) -> None:
-    """The loaders answer in a fresh sandbox, which has nothing of what a run wrote; it is made when one is asked."""
-    with working_directory(scratch, "loader") as place, ExitStack() as stack:
-        job = replace(source.job(surroundings, place), observed=False)
-        sandbox = cache(lambda: stack.enter_context(Sandbox(job)))
-        choice.complete(lambda arguments: sandbox().run(arguments), raw(job.variable("LD_LIBRARY_PATH")))
+def _complete(source: Source, recordings: Sequence[Recording], choice: Choice, scratch: Path) -> None:
+    """The loaders answer in a fresh sandbox, which has nothing of what a run wrote."""
+    with ExitStack() as stack:
+        loaders: dict[bytes, Run] = {}
+        for number, recording in enumerate(recordings):
+            place = stack.enter_context(working_directory(scratch, f"loader-{number}"))
+            job = replace(source.job(recording.scenario.surroundings, place), observed=False)
+            loaders.setdefault(raw(job.variable("LD_LIBRARY_PATH")), _run_in(job, stack))
+        choice.complete(loaders)
+
+
+def _run_in(job: Job, stack: ExitStack) -> Run:
+    """The sandbox is made when something is run in it."""
+    sandbox = cache(lambda: stack.enter_context(Sandbox(job)))
+    return lambda arguments: sandbox().run(arguments)
 
 
 def _pack(choice: Choice, scratch: Path) -> LayerArchive:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracestrip.errors import TargetError
+from tracestrip.errors import ImageError, ObserverLost, TargetError
 from tracestrip.exercise.exercise import Exercised, Fault, Unmet, break_off, exercise
 from tracestrip.exercise.plan import Plan
 from tracestrip.image.config import Config, is_number
@@ -55,7 +55,12 @@ def observe(
 def try_out(source: Source, arguments: tuple[str, ...], plan: Plan, surroundings: Surroundings, scratch: Path) -> Trial:
     """Run an image of which it is not known whether it works: as far as it goes."""
     faults: list[Fault] = []
-    trial = _try_out(source, arguments, plan, surroundings, scratch, faults.append)
+    try:
+        trial = _try_out(source, arguments, plan, surroundings, scratch, faults.append)
+    except ObserverLost:
+        raise
+    except (TargetError, ImageError) as error:  # it may lack what the sandbox needs, as its user's name
+        trial = Trial(Observation((), 0), None, (Fault.of(error),))
     return Trial(trial.observation, trial.exercised, (*faults, *trial.faults))
 
 

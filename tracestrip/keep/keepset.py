@@ -1,6 +1,7 @@
 """The kept set: which paths of the image stay, each with its reasons."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from tracestrip.observer.wire import Observation, Process, Use
@@ -79,25 +80,23 @@ class KeepSet:
         for volume in volumes:
             self.add_path(volume, Reason("volume"))
 
-    def cover(self, mount_points: tuple[bytes, ...]) -> None:
-        """From now on these are mounted over the image, by the user: what is used below them is not the image's."""
-        ends = [walk(self._tree, point).entry for point in mount_points]
-        self._covered = (*RUNTIME_MOUNTS, *mount_points, *(end.path for end in ends if end is not None))
-        for point in mount_points:
-            self.add_path(point, Reason("mount point"))
+    def add_observation(
+        self, observation: Observation, mount_points: tuple[bytes, ...], kinds: frozenset[str] | None = None
+    ) -> None:
+        """*mount_points*: what the user mounted over the image then. *kinds*: only uses of these; None for all."""
+        with self._covering(mount_points):
+            for use in observation.uses:
+                if kinds is None or use.kind in kinds:
+                    self._add_use(use)
 
-    def add_observation(self, observation: Observation, kinds: frozenset[str] | None) -> None:
-        """*kinds*: only uses of these; None for all."""
-        for use in observation.uses:
-            if kinds is None or use.kind in kinds:
-                self._add_use(use)
-
-    def add_listed(self, observation: Observation, stripped: Tree) -> None:
+    def add_listed(self, observation: Observation, mount_points: tuple[bytes, ...], stripped: Tree) -> None:
         """All that *stripped*, which was observed, lacks in the directories that were listed there."""
-        for use in observation.uses:
-            if use.kind == "listed" and use.resolved is not None:
-                for name in set(self._tree.names(use.resolved)) - set(stripped.names(use.resolved)):
-                    self.add_path(join(use.resolved, name), Reason("entry of", use.resolved, use.process, use.during))
+        listed = [use for use in observation.uses if use.kind == "listed"]
+        with self._covering(mount_points):
+            for use in listed:
+                if use.resolved is not None:
+                    for name in sorted(set(self._tree.names(use.resolved)) - set(stripped.names(use.resolved))):
+                        self.add_path(join(use.resolved, name), Reason("entry of", use.resolved, use.process, use.during))
 
     def add_path(
         self, path: bytes, reason: Reason, *, follow: bool = True, creates: bool = False, root: bytes = b"/"
@@ -138,6 +137,18 @@ class KeepSet:
             for kept in self
             if kept.entry.kind is Kind.FILE and any(reason.rule not in weak for reason in kept.reasons)
         ]
+
+    @contextmanager
+    def _covering(self, mount_points: tuple[bytes, ...]) -> Iterator[None]:
+        """What is used below them within the block is not the image's; they themselves stay."""
+        for point in mount_points:
+            self.add_path(point, Reason("mount point"))
+        ends = [walk(self._tree, point).entry for point in mount_points]
+        self._covered = (*RUNTIME_MOUNTS, *mount_points, *(end.path for end in ends if end is not None))
+        try:
+            yield
+        finally:
+            self._covered = RUNTIME_MOUNTS
 
     def _add_use(self, use: Use) -> None:
         reason = Reason(use.kind, None, use.process, use.during)
