@@ -85,9 +85,11 @@ def straced(
             assert strace.wait(60) == 0, (logs / "output").read_bytes()
         finally:
             strace.kill()
-    first, *others = (log.read_bytes() for log in sorted(logs.glob("log.*"), key=lambda log: int(log.suffix[1:])))
+    written = [log.read_bytes() for log in logs.glob("log.*")]
+    (first,) = (log for log in written if b'["chroot", ' in log.partition(b"\n")[0])
+    written.remove(first)
     command_itself = first[first.index(b'execve("/bin/sh"') :]
-    return names_used([command_itself, *others], os.fsencode(root))
+    return names_used([command_itself, *written], os.fsencode(root))
 
 
 def exercised(service: Service) -> Callable[[int], None]:
