@@ -35,7 +35,8 @@ class Load:
 
 LOADS = (
     Load("100,000 opens, of strace's time", "opens", ("100000",), 0.25, against_strace=True),
-    Load("two processes, 50,000 opens each, of strace's time", "opens", ("50000",), 0.3, against_strace=True, processes=2),
+    # 0.26 to 0.33, always 1.5 s: strace's own time for this is 4.6 s on one day and 5.5 s on another.
+    Load("two processes, 50,000 opens each, of strace's time", "opens", ("50000",), 0.35, against_strace=True, processes=2),
     Load("100,000 listings of a directory, of strace's time", "listings", ("100000",), 0.3, against_strace=True),
     Load("two threads that compute, of the untraced time", "compute", ("300000000",), 1.1),
     Load("220,000 other calls, of the untraced time", "calls", ("220000",), 1.2),
