@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.conftest import Command, Finished, fails
 from tests.images import stripped_layer
 from tests.stripping import Root
 from tracestrip.image.image import LayerDirectory
+from tracestrip.keep.elf import finder, needed_libraries, read_dynamic
 from tracestrip.keep.keepset import KeepSet, Reason
 from tracestrip.keep.widening import widen_directories, widen_packages
 from tracestrip.rootfs.directory_tree import DirectoryTree
@@ -191,6 +193,48 @@ def test_dlopen_note_of_one_name_in_a_file_without_sections(root: Root, tmp_path
     (root.path / "usr/lib/libuser.so").write_bytes(user)
     kept = reasons(root, "/usr/bin/touch /usr/lib/libuser.so", "--widen", "dlopen")
     assert kept["/usr/lib/x86_64-linux-gnu/libplugin.so"] == [{"rule": "dlopen note of", "of": "/usr/lib/libuser.so"}]
+
+
+def hostile(place: Path, needed: int, name: str, rpath: str) -> Path:
+    """An ELF file that needs as many libraries, all of one name."""
+    strings = b"\0" + name.encode() + b"\0" + rpath.encode() + b"\0"
+    entries = [(1, 1)] * needed + [(15, len(name) + 2), (5, 0x1000), (10, len(strings)), (0, 0)]
+    dynamic = b"".join(struct.pack("<QQ", *entry) for entry in entries)
+    at = 64 + 2 * 56
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 4, at, 0x1000, 0x1000, len(strings), len(strings), 0x1000)
+    place.write_bytes(
+        header + load + struct.pack("<IIQQQQQQ", 2, 4, at + len(strings), 0x90000000, 0, len(dynamic), len(dynamic), 8)
+        + strings + dynamic
+    )  # fmt: skip
+    return place
+
+
+@pytest.mark.parametrize(
+    ("needed", "name", "rpath"), [(8000, 1_000_000 * "x", ""), (3000, "libx.so", ":".join(f"/{n}" for n in range(30_000)))]
+)
+def test_files_that_need_endlessly_much(tmp_path: Path, needed: int, name: str, rpath: str) -> None:
+    hostile(tmp_path / "library", needed, name, rpath)
+    tree = DirectoryTree((LayerDirectory(tmp_path),))
+    start = time.monotonic()
+    assert needed_libraries(tree, tree.entry(b"/library"), b"") == []
+    assert time.monotonic() - start < 5
+
+
+def test_configurations_that_include_each_other(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/ld.so.conf").write_text("include /c/*.conf\n/found\n")
+    for number in range(300):
+        (tmp_path / f"c/{number}.conf").write_text("include /c/*.conf\n")
+    (tmp_path / "found").mkdir()
+    subprocess.run(["gcc", "-shared", "-nostdlib", "-o", tmp_path / "found/libx.so", "-x", "c", "/dev/null"], check=True)
+    shutil.copy(tmp_path / "found/libx.so", tmp_path / "user")
+    tree = DirectoryTree((LayerDirectory(tmp_path),))
+    start = time.monotonic()
+    caller = read_dynamic(tree, tree.entry(b"/user"))
+    assert finder(tree, caller, b"")(b"libx.so") == b"/found/libx.so"
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b'{"soname": 1}', b'[{"soname": 7}]', b"[1]", b'[{"priority": []}]', 5000 * b"["])

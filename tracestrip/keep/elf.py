@@ -6,7 +6,7 @@ subdirectories and DF_1_NODEFLIB.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,14 @@ _USUAL_DIRECTORIES = (
     *(top + triplet for triplet in _MULTIARCH for top in (b"/lib/", b"/usr/lib/")),
     b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib",
 )  # fmt: skip
+
+
+_TEXTS = ("needed", "rpath", "runpath", "soname")
+_LARGEST = 1 << 30
+_MOST_TEXT = 1 << 20
+_MOST_TRIES = 100_000
+_MOST_FILES = 200  # of ld.so.conf; they may include each other in a chain
+"""Bytes of a file, and of the names in it, and how many places are looked at for one file: an image may hold anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +65,10 @@ def needed_libraries(tree: Tree, entry: Entry, library_path: bytes) -> list[byte
     return [path for path in found.values() if path is not None]
 
 
-def find_library(tree: Tree, entry: Entry, name: bytes, library_path: bytes) -> bytes | None:
-    """Where dlopen(3), called by *entry*, finds the library *name*; None where it does not."""
-    caller = read_dynamic(tree, entry)
-    if caller is None:
-        return None
-    found = _Search(tree, caller.machine, library_path).loadable(name, caller, caller.rpath)
-    return next((path for path, _ in found), None)
+def finder(tree: Tree, caller: Dynamic, library_path: bytes) -> Callable[[bytes], bytes | None]:
+    """What tells where dlopen(3), called in *caller*, finds a library by its name; None where it does not."""
+    search = _Search(tree, caller.machine, library_path)
+    return lambda name: next((path for path, _ in search.loadable(name, caller, caller.rpath)), None)
 
 
 class _Search:
@@ -72,13 +77,17 @@ class _Search:
     def __init__(self, tree: Tree, machine: tuple[int, str], library_path: bytes) -> None:
         self._tree, self._machine = tree, machine
         self._wanted = tuple(filter(None, library_path.split(b":")))
-        self._last = (*_configured_directories(tree), *_USUAL_DIRECTORIES)
+        self._last = (*_configured_directories(tree, set()), *_USUAL_DIRECTORIES)
+        self._tries = 0
 
     def loadable(self, name: bytes, dynamic: Dynamic, inherited: tuple[bytes, ...]) -> Iterator[tuple[bytes, Dynamic]]:
         """The paths that are tried for *name* and can be loaded, with their dynamic sections. *inherited*: DT_RPATH so far."""
         before = () if dynamic.runpath else inherited
         directories = (*before, *self._wanted, *dynamic.runpath, *self._last)
-        for path in [name] if b"/" in name else [directory + b"/" + name for directory in directories]:
+        for path in [name] if b"/" in name else (directory + b"/" + name for directory in directories):
+            self._tries += 1
+            if self._tries > _MOST_TRIES:
+                return
             library = walk(self._tree, path).entry if path.startswith(b"/") else None
             loaded = read_dynamic(self._tree, library) if library is not None else None
             if loaded is not None and loaded.machine == self._machine:
@@ -87,14 +96,20 @@ class _Search:
 
 def read_dynamic(tree: Tree, entry: Entry) -> Dynamic | None:
     """The dynamic section of an ELF file; None for static and other files."""
-    if entry.kind is not Kind.FILE or tree.read(entry, 4) != b"\x7fELF":
+    if entry.kind is not Kind.FILE or entry.size > _LARGEST or tree.read(entry, 4) != b"\x7fELF":
         return None
     try:
         elf = ELFFile(io.BytesIO(tree.read(entry)))
         segment = next((part for part in elf.iter_segments() if isinstance(part, DynamicSegment)), None)
         if segment is None:
             return None
-        tags: list[tuple[str, Any]] = [(tag.entry.d_tag, tag) for tag in segment.iter_tags()]
+        tags: list[tuple[str, Any]] = []
+        length = 0
+        for tag in segment.iter_tags():
+            tags.append((tag.entry.d_tag, tag))
+            length += max((len(getattr(tag, name)) for name in _TEXTS if hasattr(tag, name)), default=1)
+            if length > _MOST_TEXT:
+                return None
     except (ELFError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None  # damaged; the kernel would not load it either
     origin = parent(entry.path)
@@ -111,19 +126,20 @@ def _directories(values: list[str], origin: bytes) -> tuple[bytes, ...]:
     return tuple(path.replace(b"${ORIGIN}", origin).replace(b"$ORIGIN", origin) for path in paths)
 
 
-def _configured_directories(tree: Tree, file: bytes = b"/etc/ld.so.conf", depth: int = 4) -> tuple[bytes, ...]:
-    """The directories of ld.so.conf and the files that it includes; ldconfig(8)."""
+def _configured_directories(tree: Tree, read: set[bytes], file: bytes = b"/etc/ld.so.conf") -> tuple[bytes, ...]:
+    """The directories of ld.so.conf and the files that it includes, but for those that were *read*; ldconfig(8)."""
     entry = walk(tree, file).entry
-    if entry is None or entry.kind is not Kind.FILE or not depth:
+    if entry is None or entry.kind is not Kind.FILE or entry.path in read or len(read) == _MOST_FILES:
         return ()
+    read.add(entry.path)
     directories: list[bytes] = []
-    for line in tree.read(entry).splitlines():
+    for line in tree.read(entry, _MOST_TEXT).splitlines():
         words = line.partition(b"#")[0].split()
         if words[:1] == [b"include"]:
             for pattern in words[1:]:
                 absolute = pattern if pattern.startswith(b"/") else parent(file) + b"/" + pattern
                 for path in sorted(matches(tree, absolute)):
-                    directories += _configured_directories(tree, path, depth - 1)
+                    directories += _configured_directories(tree, read, path)
         else:
             directories += words
     return tuple(directories)
