@@ -285,3 +285,9 @@ def test_image_that_was_a_directory_tells_what_can_be_known(small: Small, tmp_pa
 def test_damaged_report_is_refused(tracestrip: Command, tmp_path: Path, content: str | bytes) -> None:
     (tmp_path / "file").write_bytes(content if isinstance(content, bytes) else content.encode())
     fails(tracestrip("explain", tmp_path / "file", "/etc"), 2, "it is no report of this version of tracestrip")
+
+
+def test_what_an_engine_mounts_over(small: Small) -> None:
+    told = small.told("/dev/null", *OPENS)
+    assert "an engine mounts its own /dev over it" in told
+    assert "--include" not in told

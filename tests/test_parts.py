@@ -160,6 +160,22 @@ def test_links_into_mounts_stay_and_what_is_mounted_over_goes(tmp_path: Path) ->
     assert set(kept(keep)) == {b"/", b"/log"}
 
 
+def test_links_below_a_mount_are_not_the_images(tmp_path: Path) -> None:
+    view = tree(tmp_path, [member("data/link/.keep"), symlink("mnt/link", "/secret"), member("secret"), symlink("way", "mnt")])
+    keep = KeepSet(view)
+    keep.add_observation(Observation((use(b"/mnt/link"), use(b"/way/link")), 2), (b"/mnt",))
+    assert set(kept(keep)) == {b"/", b"/mnt", b"/way"}
+
+
+def test_time_grows_with_the_uses(tmp_path: Path) -> None:
+    """Of as many names in one directory, and as many ways through one symlink."""
+    view = tree(tmp_path, [member("tmp/.keep"), symlink("link", "tmp")])
+    uses = tuple(use(b"/link/%d" % number, "created", creates=True) for number in range(100_000))
+    start = time.monotonic()
+    KeepSet(view).add_observation(Observation(uses, len(uses)), ())
+    assert time.monotonic() - start < 10
+
+
 def test_link_that_the_run_made_keeps_what_it_led_to(tmp_path: Path) -> None:
     keep = KeepSet(tree(tmp_path, [member("real"), directory("tmp")]))
     keep.add_observation(Observation((use(b"/tmp/made", resolved=b"/real"),), 1), ())
@@ -187,11 +203,32 @@ def test_globs(tmp_path: Path) -> None:
     keep = KeepSet(view)
     include(keep, view, b"/link/d")
     assert set(kept(keep)) == {b"/", b"/etc", b"/etc/d", b"/etc/d/b.conf", b"/etc/d/c", b"/link"}
-    exclude(keep, b"/etc/d")
+    exclude(keep, view, b"/link/d")  # where the symlink leads, as with include
     assert set(kept(keep)) == {b"/", b"/etc", b"/link"}
+    assert keep.excluded.keys() == {b"/etc/d", b"/etc/d/b.conf", b"/etc/d/c"}
     for bad in (b"relative", b"/none*"):
         with pytest.raises(UsageError):
             include(keep, view, bad)
+
+
+def test_rules_for_symlinks_that_lead_nowhere_and_for_what_is_mounted_over(tmp_path: Path) -> None:
+    view = tree(tmp_path, [symlink("etc/mtab", "/proc/mounts"), symlink("loop", "loop"), member("dev/null")])
+    keep = KeepSet(view)
+    include(keep, view, b"/etc/mtab")
+    include(keep, view, b"/loop")
+    assert set(kept(keep)) == {b"/", b"/etc", b"/etc/mtab", b"/loop"}
+    with pytest.raises(UsageError, match="an engine mounts its own"):
+        include(keep, view, b"/dev/null")
+
+
+def test_excluding_takes_time_for_each_path_once(tmp_path: Path) -> None:
+    view = tree(tmp_path, [member(f"d{number % 100}/{number}.pyc") for number in range(20_000)])
+    keep = KeepSet(view)
+    include(keep, view, b"/")
+    start = time.monotonic()
+    exclude(keep, view, b"/**/*.pyc")
+    assert time.monotonic() - start < 5
+    assert len(keep) == 101
 
 
 def test_interpreter_chains() -> None:

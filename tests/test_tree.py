@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -266,6 +267,14 @@ def test_very_deep_paths(tmp_path: Path) -> None:
     view = tree(tmp_path, [member(deep)], [member(".wh.d")])
     assert paths(view) == [b"/"]
     assert len(paths(tree(tmp_path, [member(deep)]))) == 1501
+
+
+def test_opaque_markers_that_come_again_and_again(tmp_path: Path) -> None:
+    own = [member(f"d/{number}") for number in range(5000)]
+    start = time.monotonic()
+    view = tree(tmp_path, [member("d/lower")], [*own, *(member("d/.wh..wh..opq") for _ in range(5000))])
+    assert time.monotonic() - start < 10
+    assert len(paths(view)) == 5002
 
 
 def test_walk_follows_links_and_remembers_them(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The kept set: which paths of the image stay, each with its reasons."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -44,6 +44,14 @@ class Kept:
     reasons: list[Reason] = field(default_factory=list)
     round: int = 0
     """The round of repair in which it came; 0: it was there before."""
+    _known: set[tuple[str, bytes | None]] = field(default_factory=set)
+
+    def add(self, reason: Reason) -> None:
+        """Unless one like it is there. A directory needs to be told of one of its many names only."""
+        key = (reason.rule, None if reason.rule == "directory of" else reason.of)
+        if key not in self._known:
+            self._known.add(key)
+            self.reasons.append(reason)
 
 
 class KeepSet:
@@ -108,6 +116,8 @@ class KeepSet:
         found = walk(self._tree, path, follow=follow, root=root)
         end = found.entry or (found.directory if creates else None)
         for link in found.links:
+            if self._is_mounted_over(link.path):
+                return None
             # Also where it dangles in the image: it may lead to a mount, or to what the run itself makes.
             self._add(link, replace(reason, rule="symlink to", of=end.path if end else link.target))
         if end is None or self._is_mounted_over(end.path):
@@ -121,13 +131,15 @@ class KeepSet:
         """Keep an entry of the tree, with its directories."""
         self._add(entry, reason)
 
-    def exclude(self, path: bytes, pattern: bytes) -> None:
-        """Drop *path*, if it is there, and all that is below it, since *pattern* says so."""
-        below = path.rstrip(b"/") + b"/"
-        for kept in [name for name in self._kept if name == path or name.startswith(below)]:
-            if kept != b"/":
-                del self._kept[kept]
-                self.excluded[kept] = pattern
+    def exclude(self, fits: Callable[[bytes], bool], pattern: bytes) -> None:
+        """Drop each path that fits, with all that is below it, since *pattern* says so."""
+        dropped: set[bytes] = set()
+        for path in sorted(self._kept):  # directories before what they hold
+            if parent(path) in dropped or fits(path):
+                dropped.add(path)
+        for path in dropped - {b"/"}:
+            del self._kept[path]
+            self.excluded[path] = pattern
 
     def files(self) -> list[Entry]:
         """Regular files whose content counts: opened, executed, included, or a library of such a file."""
@@ -165,8 +177,7 @@ class KeepSet:
 
     def _add(self, entry: Entry, reason: Reason) -> None:
         kept = self._kept.setdefault(entry.path, Kept(entry, [], self.round))
-        if not any((known.rule, known.of) == (reason.rule, reason.of) for known in kept.reasons):
-            kept.reasons.append(reason)
+        kept.add(reason)
         if entry.path != b"/":
             self._add_directories(parent(entry.path), entry.path)
 
@@ -175,7 +186,8 @@ class KeepSet:
             entry = self._tree.entry(path)
             if entry is None:
                 return
-            self._kept[path] = Kept(entry, [Reason("directory of", holds)], self.round)
+            self._kept[path] = Kept(entry, [], self.round)
+            self._kept[path].add(Reason("directory of", holds))
             path = parent(path)
 
     def _is_mounted_over(self, path: bytes) -> bool:

@@ -50,16 +50,28 @@ def path_index(tree: Tree, packages: Packages) -> dict[bytes, str]:
 
 def entries_of(tree: Tree, paths: Iterable[bytes]) -> Iterator[Entry]:
     """What is there of the paths of a package. Directories on the way are walked once."""
-    places: dict[bytes, bytes | None] = {}
+    places: dict[bytes, bytes | None] = {b"": b"/"}
     for path in paths:
         way, _, name = path.rpartition(b"/")
-        if way not in places:
-            directory = walk(tree, way or b"/").entry
-            places[way] = directory.path if directory is not None and directory.is_directory else None
-        place = places[way]
+        place = _place(tree, way, places)
         entry = None if place is None else tree.entry(join(place, name)) if name else tree.entry(place)
         if entry is not None:
             yield entry
+
+
+def _place(tree: Tree, way: bytes, places: dict[bytes, bytes | None]) -> bytes | None:
+    """The directory that *way* leads to; None where it leads to none. *places*: what is known, and gets known."""
+    unknown = []
+    while way not in places:
+        unknown.append(way)
+        way = way.rpartition(b"/")[0]
+    place = places[way]
+    for further in reversed(unknown):
+        if place is not None:
+            directory = walk(tree, join(place, further.rpartition(b"/")[2])).entry
+            place = directory.path if directory is not None and directory.is_directory else None
+        places[further] = place
+    return place
 
 
 @contextmanager

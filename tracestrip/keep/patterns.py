@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from tracestrip.errors import UsageError
+from tracestrip.keep.keepset import RUNTIME_MOUNTS
 from tracestrip.rootfs.tree import Entry, Tree, join
 from tracestrip.rootfs.walk import walk
 
@@ -16,13 +17,24 @@ _MAGIC = re.compile(rb"[*?\[]")
 
 
 def matches(tree: Tree, pattern: bytes) -> Iterator[bytes]:
-    """The paths that *pattern* may stand for; one without magic is given as it is, there or not. Raises UsageError."""
+    """The paths that *pattern* may stand for; one without magic is given as it is, there or not. Raises UsageError.
+
+    `**` goes into nothing that an engine mounts over the image.
+    """
     return _matches(tree, b"/", split_pattern(pattern))
 
 
 def fits(path: bytes, pattern: bytes) -> bool:
     """Whether *path* itself matches *pattern*. Raises UsageError."""
     return _fits(split_pattern(path), split_pattern(pattern))
+
+
+def resolved(tree: Tree, pattern: bytes) -> bytes:
+    """*pattern* with its directories as they lie in the image, where symlinks lead to them; up to the first with magic."""
+    names = split_pattern(pattern)
+    plain = next((at for at, name in enumerate(names) if _MAGIC.search(name)), len(names) - 1)
+    place = walk(tree, b"/" + b"/".join(names[:plain])).entry if names else None
+    return pattern if place is None else join(place.path, b"/".join(names[plain:]))
 
 
 def split_pattern(pattern: bytes) -> list[bytes]:
@@ -44,7 +56,7 @@ def _matches(tree: Tree, top: bytes, pattern: list[bytes]) -> Iterator[bytes]:
         if name == b"**":
             further.append((directory, at + 1))
             for entry in _children(tree, directory):
-                if entry.is_directory:
+                if entry.is_directory and entry.path not in RUNTIME_MOUNTS:
                     further.append((entry.path, at))
                 elif at + 1 == len(pattern):
                     yield entry.path

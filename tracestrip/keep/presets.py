@@ -68,9 +68,9 @@ def add_preset(keep: KeepSet, tree: Tree, name: str) -> None:
 
 
 def preset_of(path: bytes, resolved: Callable[[bytes], bytes]) -> str | None:
-    """The preset that *path* belongs to. *resolved*: a pattern behind the image's symlinks, /usr/bin/sh for /bin/sh."""
+    """The preset that *path* is a sign of. *resolved*: a pattern behind the image's symlinks, /usr/bin/sh for /bin/sh."""
     for name, preset in PRESETS.items():
-        for pattern in (*preset.patterns, *preset.besides):
+        for pattern in preset.patterns:
             if fits(path, pattern) or fits(path, resolved(pattern)):
                 return name
     return None

@@ -2,24 +2,31 @@
 
 from tracestrip.errors import UsageError
 from tracestrip.keep.keepset import KeepSet, Reason
-from tracestrip.keep.patterns import fits, matches
+from tracestrip.keep.patterns import fits, matches, resolved
 from tracestrip.rootfs.tree import Tree
+from tracestrip.rootfs.walk import walk
 
 
 def include(keep: KeepSet, tree: Tree, pattern: bytes) -> None:
     """Keep all that *pattern* matches. Raises UsageError when it matches nothing: a rule that does nothing is a mistake."""
-    matched = False
+    matched = covered = False
     for path in sorted(set(matches(tree, pattern))):
         entry = keep.add_path(path, Reason("included", pattern))
         for below in tree.walk(entry.path) if entry and entry.is_directory else ():
             keep.add_entry(below, Reason("included", pattern))
-        matched = matched or entry is not None
+        named = walk(tree, path, follow=False).entry  # a symlink may lead nowhere, or into a mount
+        matched = matched or (named is not None and named.path in keep)
+        covered = covered or named is not None
     if not matched:
-        raise UsageError(f"--include {pattern.decode('utf-8', 'replace')}: the image has no such path: correct the pattern")
+        why = "an engine mounts its own over that: leave it out"
+        why = why if covered else "the image has no such path: correct the pattern"
+        raise UsageError(f"--include {pattern.decode('utf-8', 'replace')}: {why}")
 
 
-def exclude(keep: KeepSet, pattern: bytes) -> None:
-    """Drop all kept paths that *pattern* matches, with what is below them. Raises UsageError for a relative pattern."""
-    for path in [kept.entry.path for kept in keep]:
-        if fits(path, pattern):
-            keep.exclude(path, pattern)
+def exclude(keep: KeepSet, tree: Tree, pattern: bytes) -> None:
+    """Drop all kept paths that *pattern* matches, with what is below them. Raises UsageError for a relative pattern.
+
+    Symlinks are followed in the part before the first *, ? or [ , but for its last name.
+    """
+    patterns = {pattern, resolved(tree, pattern)}
+    keep.exclude(lambda path: any(fits(path, one) for one in patterns), pattern)

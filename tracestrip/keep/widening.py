@@ -1,7 +1,8 @@
 """Static widening: files that nothing used, kept since they belong to something; each says what it belongs to."""
 
 import difflib
-from collections import defaultdict
+from collections.abc import Iterable
+from typing import TypeVar
 
 from tracestrip.errors import UsageError
 from tracestrip.keep.keepset import KeepSet, Reason
@@ -55,18 +56,28 @@ def widen_directories(keep: KeepSet, tree: Tree) -> None:
 
 
 def _used(keep: KeepSet) -> set[bytes]:
-    """Files whose content was used in a run, and what they need; not what only files need that were added by widening."""
-    used, needed = set(), defaultdict[bytes, list[bytes]](list)
-    for kept in keep:
-        if not kept.entry.is_directory:
-            for reason in kept.reasons:
-                if reason.rule in _NEEDED and reason.of is not None:
-                    needed[reason.of].append(kept.entry.path)
-                elif reason.rule not in NO_USE:
-                    used.add(kept.entry.path)
+    files = (kept for kept in keep if not kept.entry.is_directory)
+    return used_paths((kept.entry.path, reason.rule, reason.of) for kept in files for reason in kept.reasons)
+
+
+_Path = TypeVar("_Path", bytes, str)
+
+
+def used_paths(reasons: Iterable[tuple[_Path, str, _Path | None]]) -> set[_Path]:
+    """Files whose content was used in a run, and what they need; not what only files need that were added by widening.
+
+    *reasons*: (path, rule, of) of files.
+    """
+    used: set[_Path] = set()
+    needed: dict[_Path, list[_Path]] = {}
+    for path, rule, of in reasons:
+        if rule in _NEEDED and of is not None:
+            needed.setdefault(of, []).append(path)
+        elif rule not in NO_USE:
+            used.add(path)
     waiting = list(used)
     while waiting:
-        new = set(needed[waiting.pop()]) - used
+        new = set(needed.get(waiting.pop(), ())) - used
         used |= new
         waiting += new
     return used

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 
 from tracestrip.keep.patterns import fits
 from tracestrip.keep.presets import preset_of
-from tracestrip.keep.widening import DOCUMENTATION, NO_USE
+from tracestrip.keep.widening import DOCUMENTATION, used_paths
 from tracestrip.observer.wire import raw, text
-from tracestrip.report.document import GoneDocument, KeptDocument, Written
+from tracestrip.report.document import GoneDocument, Written
 from tracestrip.report.shell import literal, quoted
 
 
@@ -40,7 +40,9 @@ def advice(report: Written, gone: GoneDocument) -> Iterator[str]:
     if preset is not None:
         yield f"or --with {preset}"
     if _can_be_widened(gone):
-        used = [entry for entry in report.kept.values() if _is_used(entry)]
+        files = [entry for entry in report.kept.values() if entry["type"] != "directory"]
+        paths = used_paths((one["path"], reason["rule"], reason.get("of")) for one in files for reason in one["reasons"])
+        used = [entry for entry in files if entry["path"] in paths]
         directory = posixpath.dirname(gone["path"])
         if "directory" not in report.rules["widen"] and any(posixpath.dirname(one["path"]) == directory for one in used):
             yield "or --widen directory, as other files of its directory were used"
@@ -57,7 +59,3 @@ def excluders(report: Written, gone: GoneDocument) -> list[str]:
 
 def _can_be_widened(gone: GoneDocument) -> bool:
     return gone.get("type", "directory") != "directory" and not raw(gone["path"]).startswith(DOCUMENTATION)
-
-
-def _is_used(entry: KeptDocument) -> bool:
-    return entry["type"] != "directory" and any(reason["rule"] not in NO_USE for reason in entry["reasons"])

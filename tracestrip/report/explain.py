@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from tracestrip.errors import UsageError
+from tracestrip.keep.keepset import RUNTIME_MOUNTS
+from tracestrip.observer.wire import text
 from tracestrip.report.advice import advice, exclude_options, excluders
 from tracestrip.report.document import GoneDocument, KeptDocument, ReasonDocument, Written
 from tracestrip.report.shell import shown
@@ -21,8 +23,8 @@ _OF = {
     "interpreter of": "it is the interpreter of {}",
     "included": "--include {} says so",
     "package": "--keep-package {} says so",
-    "widened package": "--widen package: something else of the package {} was used",
-    "widened directory": "--widen directory: something else in {} was used",
+    "widened package": "--widen package: a file of the package {} was used",
+    "widened directory": "--widen directory: a file in {} was used",
     "preset": "--with {} says so",
     "dlopen note of": "--widen dlopen: {} says that it loads it while it runs",
     "entry of": "the stripped image listed {}, and lacked it",
@@ -44,6 +46,11 @@ def _lines(report: Written, wanted: str) -> Iterator[str]:
         return
     if report.gone is not None and wanted not in report.gone:
         raise UsageError(shown(f"{wanted}: {report.image} had no such path: write an absolute path of the image"))
+    mount = next((mount for mount in map(text, RUNTIME_MOUNTS) if wanted.startswith(mount + "/")), None)
+    if mount is not None:
+        yield f"{wanted} went:"
+        yield f"  an engine mounts its own {mount} over it: nothing that the image has there is ever seen"
+        return
     gone = GoneDocument(path=wanted) if report.gone is None else report.gone[wanted]
     yield f"{wanted} is not in the result:" if report.gone is None else f"{wanted} went:"
     yield from (f"  {line}" for line in (*_causes(report, gone), *advice(report, gone)))

@@ -42,6 +42,8 @@ class ArchiveTree(Tree):
             """Paths that this layer has; whether by a header of their own."""
             self._places: dict[bytes, bytes] = {}
             """Directories as headers write them, and as they are; forgotten when anything is removed."""
+            self._opaque: set[bytes] = set()
+            """Directories that hide what the layers below have in them."""
             self._twice: list[bytes] = []
             name = f"{called}: the layer {layer.diff_id}"
             with damage(name, "build or save the image again"):
@@ -110,7 +112,10 @@ class ArchiveTree(Tree):
         directory = found.entry
         if directory is None or not directory.is_directory:
             return
+        if name == _OPAQUE and directory.path in self._opaque:
+            return
         if name == _OPAQUE:
+            self._opaque.add(directory.path)
             for below in list(self._names[directory.path]):
                 self._remove_lower(join(directory.path, below))
         else:

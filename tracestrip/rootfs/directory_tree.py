@@ -7,7 +7,6 @@ directories merge, a 0:0 character device is a whiteout, and an opaque directory
 import errno
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from tracestrip.errors import ImageError
@@ -27,6 +26,8 @@ _OPAQUE = {prefix + b"opaque" for prefix in _OVERLAY_PREFIXES}
 _ELSEWHERE = {prefix + name for prefix in _OVERLAY_PREFIXES for name in (b"redirect", b"metacopy")}
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 """No file can be there: path_resolution(7)."""
+_UNREADABLE = (*_NOTHING, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ESRCH)
+"""As some directories of /proc are, also for root."""
 _HOST_OWN = (b"security.selinux", b"security.ima", b"security.evm")
 """Attributes that belong to the host's policy and not to the image."""
 
@@ -45,8 +46,11 @@ class DirectoryTree(Tree):
     def names(self, path: bytes) -> list[bytes]:
         found: set[bytes] = set()
         for directory in self._node(path)[1]:
-            with suppress(PermissionError, FileNotFoundError):
+            try:
                 found.update(os.listdir(directory))
+            except OSError as error:
+                if error.errno not in _UNREADABLE:
+                    raise ImageError(f"{os.fsdecode(directory)}: cannot be read: {error.strerror}") from error
         return sorted(name for name in found if self.entry(join(path, name)) is not None)
 
     def _node(self, path: bytes) -> tuple[Entry | None, tuple[bytes, ...]]:
