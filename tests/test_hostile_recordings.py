@@ -120,6 +120,8 @@ PLAN, PLACE = "scenario.plan.", "scenario.surroundings."
         (PLACE + "tmpfs.0.flags", -1), (PLACE + "tmpfs.0.options", "size=1m,huge=always"), ("uses.0.kind", "package"),
         ("uses.0.follow", 1), ("uses.0.pid", "1"), ("uses.0.path", "file"), ("uses.0.path", "/\0"), ("uses.0.during", "\ud800"),
         ("exercised.ready_after", float("nan")), ("exercised.ready_after", -1), ("exercised.output", {"last": ""}),
+        ("uses.0.moment", 10**400), ("exercised.lasted", 10**400), (PLAN + "timeout", 10**400), ("calls", 10**400),
+        (PLACE + "binds.0.target", "/a\ud800"), (PLACE + "tmpfs.0.target", "/a\ud800"), (PLACE + "hostname", "\ud800"),
         ("image.name", "\ud800"), ("tracers", ["\ud800"]), ("tracers", "abc"),
     ],
 )  # fmt: skip

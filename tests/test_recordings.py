@@ -199,6 +199,8 @@ def test_a_command_that_was_not_observed_is_not_called_verified(
 ) -> None:
     recording = observed("a.json", "/data/first")
     fails(strip("--observation", recording, "-e", "/bin/touch /data/suid"), 2, "/bin/touch /data/suid", "--no-verify")
+    fails(strip("--observation", recording, "-e", ""), 2, "-e")
+    fails(strip("--observation", recording, "--report", recording), 2, "--report")
     assert strip("--observation", recording, "-e", "/bin/touch  '/data/first'").code == 0
     assert strip("--observation", recording, "-e", "/bin/touch /data/suid", "--no-verify").code == 0
     assert config_of(tmp_path / "out.tar")["config"]["Labels"]["tracestrip.verified"] == "false"
@@ -241,14 +243,17 @@ def test_libraries_by_the_path_of_each_observation(tracestrip: Command, compiled
     library = root.path / "hidden/libneeded.so"
     subprocess.run(["gcc", "-shared", "-Wl,-soname,libneeded.so", "-o", library, tmp_path / "needed.c"], check=True)
     subprocess.run(["gcc", "-o", root.path / "needs", tmp_path / "needs.c", f"-L{library.parent}", "-lneeded"], check=True)
+    (tmp_path / "mounted").mkdir()
+    mount = ("--mount", f"type=bind,src={tmp_path}/mounted,dst=/hidden")
     recordings = []
-    for number, options in enumerate(((), ("--env", "LD_LIBRARY_PATH=/hidden"))):
-        recordings += ["--observation", tmp_path / f"{number}.json"]
+    for name, options in {"plain": (), "mounted": mount, "path": ("--env", "LD_LIBRARY_PATH=/hidden")}.items():
+        recordings += ["--observation", tmp_path / f"{name}.json"]
         finished = tracestrip("observe", f"dir:{root.path}", "-e", "/touch /needs", "-o", recordings[-1], *options)
         assert finished.code == 0, finished.stderr
-    finished = tracestrip("strip", f"dir:{root.path}", *recordings, "-o", f"docker-archive:{root.output}")
-    assert finished.code == 0, finished.stderr
-    assert "hidden/libneeded.so" in stripped_layer(root.output)
+    for order in (recordings, [*recordings[4:], *recordings[:4]]):
+        finished = tracestrip("strip", f"dir:{root.path}", *order, "-o", f"docker-archive:{root.output}", "--force")
+        assert finished.code == 0, finished.stderr
+        assert "hidden/libneeded.so" in stripped_layer(root.output)
 
 
 def test_probes_are_run_again_where_they_were(tracestrip: Command, tmp_path: Path) -> None:
@@ -261,5 +266,7 @@ def test_probes_are_run_again_where_they_were(tracestrip: Command, tmp_path: Pat
     options = ("-e", "/bin/sleep 1000", "--wait", "0", "--probe", "sh check")
     subprocess.run([*command, "observe", "dir:/", *options, "-o", tmp_path / "a.json"], cwd=place, env=environment, check=True)
     strip = ("strip", "dir:/", "--observation", tmp_path / "a.json", "-o", f"docker-archive:{tmp_path}/out.tar")
+    (elsewhere / "mine").write_text("x")
+    strip = (*strip, "--verify-probe", "test -e mine")
     subprocess.run([*command, *strip], cwd=elsewhere, env=environment, check=True)
-    assert (place / "ran").read_text() == "x\nx\n"
+    assert (place / "ran").read_text() == "x\nx\nx\n"  # observed, with the held-out probe, and verified

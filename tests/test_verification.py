@@ -175,6 +175,16 @@ def test_output_of_a_probe_is_its_stdout(case: Case) -> None:
     assert finished.code == 0, finished.stderr
 
 
+def test_output_of_a_job_is_what_its_children_write_too(case: Case) -> None:
+    finished = case.run(f"/bin/bash -c '(sleep 0.3; ls {case.files}) & exit 0'", "--compare-output", "--no-repair")
+    is_refused(case, finished, "the target's output is another one", "-first")
+
+
+def test_difference_of_long_outputs_begins_where_they_differ(case: Case) -> None:
+    finished = case.run(f"/bin/sh -c 'seq 900; ls {case.files}; seq 900'", "--compare-output", "--no-repair")
+    is_refused(case, finished, "  |  900", "  | -first")
+
+
 LONG = "seq 3000000"
 """Writes 22.9 MB, more than is kept of any output."""
 
@@ -226,13 +236,38 @@ def test_service_that_ends_by_itself_when_stripped(case: Case) -> None:
     """It waits for the first file to go, which --exclude has done already."""
     script = f"while test -e {case.files}/first; do sleep 0.05; done"
     finished = case.run(f"/bin/sh -c '{script}'", "--wait", "0.3", "--exclude", f"{case.files}/first")
-    is_refused(case, finished, "ended by itself, unlike the original")
+    is_refused(case, finished, "ended by itself after 0.", "unlike the original's")
+
+
+@pytest.mark.parametrize(
+    "exercise",
+    [("--wait", "0.4", "--probe", "sleep 1.5"), ("--wait", "0", "--exec", "/bin/sleep 1.5")],
+    ids=["probe", "exec"],
+)
+def test_service_that_ends_by_itself_when_nobody_looks(case: Case, exercise: tuple[str, ...]) -> None:
+    """Beside a probe, and a command, that do without it."""
+    script = f"sleep 0.5; test -e {case.files}/first || exit 0; exec sleep 1000"
+    finished = case.run(f"/bin/sh -c '{script}'", *exercise, "--exclude", f"{case.files}/first")
+    is_refused(case, finished, "ended by itself after 0.", "unlike the original's")
+
+
+@pytest.mark.parametrize("seconds", ["0.9", "1.1"])
+def test_end_that_comes_with_the_end_of_the_exercise_is_chance(case: Case, seconds: str) -> None:
+    finished = case.run(f"/bin/sleep {seconds}", "--wait", "1")
+    assert finished.code == 0, finished.stderr
 
 
 def test_failing_result_does_not_take_a_probes_whole_time(case: Case) -> None:
     finished = case.run(case.server, "--probe", FIRST, "--verify-probe", SECOND, "--no-repair", "--probe-timeout", "120")
     assert finished.code == 6
     assert finished.seconds < 30
+
+
+def test_report_is_no_place_for_the_result(case: Case) -> None:
+    finished = case.run("/bin/true", "--report", case.output)
+    assert finished.code == 2
+    assert "--report" in finished.stderr
+    assert not case.output.exists()
 
 
 @pytest.mark.parametrize(
@@ -332,6 +367,39 @@ def test_exercise_that_cannot_be_repeated_is_told(case: Case) -> None:
     assert case.run(command, *mount, "--no-verify").code == 0
 
 
+def test_original_is_asked_again_before_the_result_is_blamed(case: Case, tracestrip: Command) -> None:
+    """Also where it was run a second time before that, where nothing may be repaired, and by verify."""
+    condition, mount = counting(case)
+    service = f"/bin/sh -c '{condition.format('-lt 3')} && exec sleep 1000'"
+    finished = case.run(service, *mount, "--wait", "0.2", "--verify-probe", "true")
+    assert finished.code == 5, finished.stderr
+    job = f"/bin/sh -c '{condition.format('-lt 2')}'"
+    (case.files / "state/count").write_text("")
+    assert case.run(job, *mount, "--no-repair").code == 5
+    (case.files / "state/count").write_text("")
+    assert case.run(job, *mount, "--no-verify").code == 0
+    (case.files / "state/count").write_text("")
+    assert tracestrip("verify", "dir:/", f"docker-archive:{case.output}", "-e", job, *mount).code == 5
+
+
+def test_original_that_fails_once_more_is_told_with_the_result(case: Case) -> None:
+    """It fails in runs two to four, which are the result's, the result's once more, and the original's."""
+    condition, mount = counting(case)
+    script = f"ls {case.files} > /dev/null; {condition.format('-lt 2 -o $(wc -l < /mnt/count) -gt 4')}"
+    finished = case.run(f"/bin/sh -c '{script}'", *mount)
+    assert finished.code == 0, finished.stderr
+    assert "warning: the original failed when it was run again" in finished.stderr
+    assert "exit code 1" in case.told()["verification"]["original_failed_again"]
+
+
+def test_chance_adds_nothing(case: Case) -> None:
+    """What the target lists is not taken for what it lacks before it has failed twice."""
+    condition, mount = counting(case)
+    finished = case.run(f"/bin/sh -c 'ls {case.files} /usr/bin > /dev/null; {condition.format('-ne 2')}'", *mount)
+    assert finished.code == 0, finished.stderr
+    assert not case.has("first")
+
+
 @pytest.mark.parametrize("options", [(), ("--no-repair",)])
 def test_result_that_fails_for_chance_is_tried_once_more(case: Case, options: tuple[str, ...]) -> None:
     condition, mount = counting(case)
@@ -343,7 +411,7 @@ def test_result_that_fails_for_chance_is_tried_once_more(case: Case, options: tu
 
 def test_result_that_fails_twice_with_nothing_missing_is_refused(case: Case) -> None:
     condition, mount = counting(case)
-    command = f"/bin/sh -c '{condition.format('-ne 2 && test $(wc -l < /mnt/count) -ne 4')}'"  # the third is the original's
+    command = f"/bin/sh -c '{condition.format('-ne 2 && test $(wc -l < /mnt/count) -ne 3')}'"
     is_refused(case, case.run(command, *mount), "the target failed (exit code 1)")
 
 

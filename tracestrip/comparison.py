@@ -61,15 +61,19 @@ def _pairs(before: tuple[Answer, ...], after: tuple[Answer, ...]) -> Iterator[tu
 
 def _difference(before: Written, after: Written) -> bytes:
     """Of their ends, where they are long."""
-    shown = difflib.unified_diff(_lines(before.last), _lines(after.last), "original", "stripped", lineterm="", n=1)
+    if before.last == after.last:
+        return f"they differ before what is kept of them: {before.length} bytes in the original, {after.length} here".encode()
+    ours, theirs = before.last.splitlines(), after.last.splitlines()
+    pairs = zip(ours, theirs, strict=False)
+    same = next((at for at, pair in enumerate(pairs) if pair[0] != pair[1]), min(len(ours), len(theirs)))
+    window = slice(max(0, same - 1), same + _MOST_LINES)
+    shown = difflib.unified_diff(_lines(ours[window]), _lines(theirs[window]), "original", "stripped", lineterm="", n=1)
     lines = [line[:_WIDTH] for line in islice(shown, _MOST_LINES)]
-    if not lines:
-        lines = [f"they differ before what is kept of them: {before.length} bytes in the original, {after.length} here"]
-    return "\n".join(lines).encode()
+    return "\n".join(lines or ["they differ in the ends of their lines only"]).encode()
 
 
-def _lines(output: bytes) -> list[str]:
-    return output.decode("utf-8", "backslashreplace").splitlines()[: 10 * _MOST_LINES]
+def _lines(lines: list[bytes]) -> list[str]:
+    return [line.decode("utf-8", "backslashreplace") for line in lines]
 
 
 def _compiled(pattern: str) -> re.Pattern[bytes]:

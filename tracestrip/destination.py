@@ -1,6 +1,7 @@
 """Where a result goes: settled, and refused, before anything runs."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def destination(place: Place, source: Reference) -> Reference:
 def named_after(image: Image, target: Reference) -> Reference:
     """The target; under the image's name with "-stripped", where the user gave none."""
     return target.named(stripped_name(image.tag)) if target.name is None and image.tag and "@" not in image.tag else target
+
+
+def check_apart(option: str, path: Path, others: Iterable[Path]) -> None:
+    """Raises UsageError where *path*, which *option* writes, is one of the others: they would be lost."""
+    if not is_stream(path) and path.resolve() in {other.resolve() for other in others}:
+        raise UsageError(f"{option} {path}: the run reads or writes something else there: choose another name")
 
 
 def check_writable(path: Path, *, force: bool) -> None:

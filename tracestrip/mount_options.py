@@ -39,7 +39,7 @@ def check_bind(bind: Bind) -> None:
     """One that may not come from `parse_mount`. Raises UsageError, also where its source is not there."""
     option = f"--mount {bind.source}"
     _check_mount_point(option, bind.target)
-    if "\0" in bind.source or not os.path.exists(bind.source):
+    if not os.path.exists(bind.source):
         raise UsageError(f"{option}: there is no such file or directory: make it, or name another")
     if not bind.source.startswith("/"):
         raise UsageError(f"{option}: this is relative to nothing: write an absolute path of this machine")
@@ -55,7 +55,7 @@ def check_tmpfs(tmpfs: Tmpfs) -> None:
 
 
 def _check_mount_point(option: str, target: str) -> None:
-    if "\0" in target or _mount_point(option, target) != target:
+    if _mount_point(option, target) != target:
         raise UsageError(f"{option}: {target!r} is no place to mount on: write an absolute path of the image")
 
 

@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from tracestrip import trial
-from tracestrip.destination import Place, check_writable, destination, named_after
+from tracestrip.destination import Place, check_apart, check_writable, destination, named_after
 from tracestrip.errors import EnvironmentLack, TargetError, UsageError
 from tracestrip.exercise.plan import split_command
 from tracestrip.image.config import origin, verified, without_base
@@ -26,7 +26,7 @@ from tracestrip.image.reference import ENGINE, Reference, parse_reference
 from tracestrip.image.room import DEFAULT_LIMIT
 from tracestrip.image.transports import check_engine, publish
 from tracestrip.keep.choice import Choice, Rules
-from tracestrip.keep.ldd import Run
+from tracestrip.keep.ldd import Loader, Run
 from tracestrip.observer.client import Sandbox
 from tracestrip.observer.job import Job
 from tracestrip.observer.wire import raw
@@ -84,6 +84,7 @@ def observe(subject: Subject, scenario: Scenario, output: Path, step: Step, *, f
     """Record what an image's command uses in the scenario, for `strip`."""
     scenario.check()
     check_writable(output, force=force)
+    check_apart("-o", output, _places(parse_reference(subject.image)))
     _check_environment()
     with scratch_directory() as scratch:
         source = _read(subject, scratch, step)
@@ -101,10 +102,10 @@ def strip(subject: Subject, observations: Sequence[Path], command: str | None, w
     begun = time.monotonic()
     if not observations:
         raise UsageError("strip: nothing says what is used: name a file with --observation, or use tracestrip run")
-    with _prepared(subject, wanted, step) as (source, target, scratch):
+    with _prepared(subject, wanted, step, observations) as (source, target, scratch):
         recordings = tuple(read_recording(path, source.image) for path in observations)
         choice = Choice(wanted.rules, source.tree)
-        own = _own_command(command or _common_command(recordings))
+        own = _own_command(_common_command(recordings) if command is None else command)
         if wanted.checks is not None:
             _check_was_run(own or source.image.config.command, recordings)
         return _strip(source, recordings, choice, own, target, wanted, scratch, step, begun)
@@ -190,20 +191,28 @@ CLEARING = "clearing up"
 
 
 @contextmanager
-def _prepared(subject: Subject, wanted: Wanted, step: Step) -> Iterator[tuple[Source, Reference, Path]]:
+def _prepared(
+    subject: Subject, wanted: Wanted, step: Step, observations: Sequence[Path] = ()
+) -> Iterator[tuple[Source, Reference, Path]]:
     """The image, where the result goes, and a scratch directory; what cannot be is refused before anything is read."""
-    target = destination(wanted.place, parse_reference(subject.image))
+    image = parse_reference(subject.image)
+    target = destination(wanted.place, image)
     source_date_epoch()
     if wanted.checks is not None:
         wanted.checks.check()
     if wanted.report is not None:
         check_writable(wanted.report, force=True)
+        check_apart("--report", wanted.report, (*observations, *_places(image, target)))
     _check_environment()
-    if target.transport == ENGINE and parse_reference(subject.image).transport != ENGINE:
+    if target.transport == ENGINE and image.transport != ENGINE:
         check_engine()
     with scratch_directory() as scratch:
         source = _read(subject, scratch, step)
         yield source, named_after(source.image, target), scratch
+
+
+def _places(*references: Reference) -> Iterator[Path]:
+    return (reference.path for reference in references if reference.path is not None)
 
 
 def _read(subject: Subject, scratch: Path, step: Step) -> Source:
@@ -262,11 +271,11 @@ def _choose(source: Source, recordings: Sequence[Recording], choice: Choice) -> 
 def _complete(source: Source, recordings: Sequence[Recording], choice: Choice, scratch: Path) -> None:
     """The loaders answer in a fresh sandbox, which has nothing of what a run wrote."""
     with ExitStack() as stack:
-        loaders: dict[bytes, Run] = {}
-        for number, recording in enumerate(recordings):
+        loaders = []
+        for number, surroundings in enumerate(dict.fromkeys(recording.scenario.surroundings for recording in recordings)):
             place = stack.enter_context(working_directory(scratch, f"loader-{number}"))
-            job = replace(source.job(recording.scenario.surroundings, place), observed=False)
-            loaders.setdefault(raw(job.variable("LD_LIBRARY_PATH")), _run_in(job, stack))
+            job = replace(source.job(surroundings, place), observed=False)
+            loaders.append(Loader(_run_in(job, stack), raw(job.variable("LD_LIBRARY_PATH"))))
         choice.complete(loaders)
 
 

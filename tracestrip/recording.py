@@ -97,7 +97,7 @@ def read_recording(path: Path, image: Image) -> Recording:
         recording = _recording(document)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}: name a file that tracestrip observe wrote") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{path}: it is no observation of this version of tracestrip: make it again with observe") from error
     if (recording.digest, recording.digest or recording.image) != (image.digest, image.digest or image.name):
         its = recording.digest or recording.image
@@ -145,8 +145,10 @@ def _text(value: Any) -> str:
 def _exercised(document: Any) -> Exercised:
     exercised = structured(Exercised, document)
     answers = (*exercised.probes, *exercised.commands)
-    if not all(0 <= seconds < math.inf for seconds in (exercised.ready_after, *(answer.seconds for answer in answers))):
-        raise ValueError("no time")
+    times = (exercised.ready_after, exercised.lasted, exercised.exited_after, exercised.ended_after)
+    for seconds in (*times, *(answer.seconds for answer in answers)):
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise ValueError("no time")
     for answer in answers:
         _text(answer.command)
     return exercised
@@ -154,8 +156,8 @@ def _exercised(document: Any) -> Exercised:
 
 def _count(value: Any) -> int:
     count = structured(int, value)
-    if count < 0:
-        raise ValueError("a negative number")
+    if not 0 <= count < 1 << 63:
+        raise ValueError("no number of runs or calls")
     return count
 
 

@@ -49,7 +49,7 @@ class Surroundings:
         """Raises UsageError for what can never work, EnvironmentLack for what this machine cannot give."""
         if self.workdir is not None and not self.workdir.startswith("/"):
             raise UsageError(f"--workdir {self.workdir}: write an absolute path of the image")
-        if self.hostname is not None and len(self.hostname.encode()) > LONGEST_HOSTNAME:
+        if self.hostname is not None and len(os.fsencode(self.hostname)) > LONGEST_HOSTNAME:
             raise UsageError(f"--hostname {self.hostname}: write at most {LONGEST_HOSTNAME} bytes")
         if self.memory is not None and self.memory < LEAST_MEMORY:
             raise UsageError(f"--memory {self.memory}: allow at least {LEAST_MEMORY >> 20}M")
@@ -68,8 +68,11 @@ class Surroundings:
             if not pair.partition("=")[0] or "=" not in pair:
                 raise UsageError(f"--env {pair}: write NAME=VALUE")
         for bind in self.binds:
+            check_argument(bind.source, "--mount")
+            check_argument(bind.target, "--mount")
             check_bind(bind)
         for tmpfs in self.tmpfs:
+            check_argument(tmpfs.target, "--tmpfs")
             check_tmpfs(tmpfs)
         if self.capabilities & ~capabilities.mask(capabilities.NAMES):
             raise UsageError(f"the capabilities {self.capabilities:#x} are not all known: observe with a newer tracestrip")

@@ -1,6 +1,6 @@
 """Verification: the stripped image, run as the original was, before anybody gets it; and repair of what it lacks."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from tracestrip.source import Source
 from tracestrip.trial import Scenario, observe, try_out
 
 DEFAULT_ROUNDS = 5
+_NEARLY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Expectation:
     exercised: Exercised
     beyond: Observation | None = None
     """What the original used, where that was a run which nothing is kept for; None where there was none."""
+    is_repeated: bool = False
+    """Whether that was after the stripped image had failed."""
     unrepeatable: TracestripError | None = None
     """Why that run failed."""
 
@@ -129,9 +132,11 @@ def prove(
         with make() as (stripped, layer):
             faults, observations = tried(stripped, expected, checks, scratch)
             missed = missing(source, stripped, expected, observations)
-            if faults and repairs < checks.rounds:
+            is_chance = bool(faults) and not missed and not tried_again  # perhaps
+            if faults and not is_chance and repairs < checks.rounds:
                 choice.keep.round = repairs + 1
-                _add_missing(source, choice, expected, observations, stripped, scratch)
+                expected = [_again(source, each, scratch) if each.beyond is None else each for each in expected]
+                _add_missing(choice, expected, observations, stripped)
             unasked = _unasked(source, stripped, expected, missed) if faults else ()
         if choice.keep.paths() != before:
             complete()
@@ -139,10 +144,12 @@ def prove(
         rounds.append(Round(faults, missed, unasked, added))
         if added:
             repairs += 1
-        elif not faults or missed or unasked or tried_again:
-            return Verification(checks, tuple(rounds), _unrepeatable(expected)), layer
+        elif is_chance:
+            tried_again = True
         else:
-            tried_again = True  # nothing is missing: perhaps it was chance
+            if faults:
+                expected = [_again(source, each, scratch) for each in expected]
+            return Verification(checks, tuple(rounds), _unrepeatable(expected)), layer
 
 
 def compared(original: Source, stripped: Source, expected: Expectation, checks: Checks, scratch: Path) -> Verification:
@@ -154,7 +161,9 @@ def compared(original: Source, stripped: Source, expected: Expectation, checks: 
         rounds.append(Round(faults, missed))
         if not faults or missed:
             break
-    return Verification(checks, tuple(rounds))
+    if faults:
+        expected = _again(original, expected, scratch)
+    return Verification(checks, tuple(rounds), expected.unrepeatable)
 
 
 def tried(
@@ -170,7 +179,7 @@ def tried(
         observations.append(trial.observation)
         faults += trial.faults
         if trial.exercised is not None:
-            faults += _other_end(plan, expectation.exercised, trial.exercised)
+            faults += _other_end(expectation.exercised, trial.exercised, checks)
             if checks.compare_output:
                 faults += comparison.faults(expectation.exercised, trial.exercised)
     return tuple(faults), observations
@@ -196,46 +205,56 @@ def _unasked(
     return tuple(path for path in used if path not in missed)
 
 
-def _other_end(plan: Plan, original: Exercised, stripped: Exercised) -> list[Fault]:
-    """Whether the target ends by itself; where one ends just when the other's time is over, that is chance."""
-    job = original if original.is_job else stripped
-    if original.is_job == stripped.is_job or (plan.wait is not None and job.ready_after >= plan.wait / 2):
-        return []
-    ended = "ended by itself" if stripped.is_job else "did not end by itself"
+def _other_end(original: Exercised, stripped: Exercised, checks: Checks) -> Iterator[Fault]:
+    """Whether the target, and its first process, ends by itself.
+
+    Where one ends just when the other's exercise is over, that is chance; but outputs are written only until then.
+    """
     output = stripped.output.last if stripped.output else b""
-    return [Fault(f"the target {ended}, unlike the original", "see what it wrote", output)]
+    for what, before, after in (
+        ("the target", original.ended_after, stripped.ended_after),
+        ("the target's first process", original.exited_after, stripped.exited_after),
+    ):
+        ended, lasted = (before, stripped.lasted) if after is None else (after, original.lasted)
+        if ended is None or (before is not None and after is not None):
+            continue
+        if checks.compare_output or ended < _NEARLY * lasted:
+            done = "did not end by itself" if after is None else f"ended by itself after {after:.1f} s"
+            yield Fault(f"{what} {done}, unlike the original's", "see what it wrote", output)
+            return
 
 
 def _add_missing(
-    source: Source, choice: Choice, expected: list[Expectation], observations: Sequence[Observation], stripped: Source,
-    scratch: Path,
-) -> None:  # fmt: skip
+    choice: Choice, expected: Iterable[Expectation], observations: Sequence[Observation], stripped: Source
+) -> None:
     """What the stripped image asked for in vain. What the original uses in the same exercise, which it may not come to ask for.
 
     Where neither tells anything new: all entries of the directories that the stripped image listed.
     """
     before = choice.keep.paths()
-    for number, (expectation, observation) in enumerate(zip(expected, observations, strict=True)):
-        mount_points = expectation.scenario.surroundings.mount_points()
+    pairs = zip(expected, observations, strict=True)
+    runs = [(each.scenario.surroundings.mount_points(), each.beyond, observation) for each, observation in pairs]
+    for mount_points, beyond, observation in runs:
         choice.keep.add_observation(observation, mount_points)
-        if expectation.beyond is None:
-            expected[number] = _again(source, expectation, scratch)
-        choice.keep.add_observation(expected[number].beyond or observation, mount_points)
+        choice.keep.add_observation(beyond or observation, mount_points)
     choice.exclude()
     if choice.keep.paths() == before:
-        for expectation, observation in zip(expected, observations, strict=True):
-            choice.keep.add_listed(observation, expectation.scenario.surroundings.mount_points(), stripped.tree)
+        for mount_points, _, observation in runs:
+            choice.keep.add_listed(observation, mount_points, stripped.tree)
         choice.exclude()
 
 
 def _again(source: Source, expectation: Expectation, scratch: Path) -> Expectation:
-    """With what the original uses when it is run once more; with why it fails then, where it does."""
+    """With whether the original still does what it did, and what it uses then; it is run for that once."""
+    if expectation.is_repeated:
+        return expectation
     try:
-        return rehearsed(source, expectation, scratch)
+        return replace(rehearsed(source, expectation, scratch), is_repeated=True)
     except ObserverLost:
         raise
     except (TargetError, ExerciseError) as error:
-        return replace(expectation, beyond=Observation((), 0), unrepeatable=error)
+        beyond = expectation.beyond or Observation((), 0)
+        return replace(expectation, beyond=beyond, is_repeated=True, unrepeatable=error)
 
 
 def _unrepeatable(expected: Iterable[Expectation]) -> TracestripError | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tracestrip.errors import ExerciseError, ObserverLost, TargetError, TracestripError
 from tracestrip.exercise.plan import Plan, probe_arguments, split_command
@@ -28,15 +28,24 @@ class Answer:
 class Exercised:
     """An exercise that was carried out to its end."""
 
-    is_job: bool
-    """The target ended by itself; else it is a service."""
-    probes: tuple[Answer, ...]
+    lasted: float
+    """Seconds, all in all."""
+    exited_after: float | None = None
+    """Seconds until the target's first process ended by itself; None where it did not."""
+    ended_after: float | None = None
+    """Seconds until nothing of it was left; None for a service."""
+    probes: tuple[Answer, ...] = ()
     """The held-out ones behind the others."""
     commands: tuple[Answer, ...] = ()
     ready_after: float = 0.0
     """Seconds; a job's until its end was seen."""
     output: Written | None = None
     """What a job wrote; None where it was not kept, and for a service."""
+
+    @property
+    def is_job(self) -> bool:
+        """Whether the target ended by itself; else it is a service."""
+        return self.ended_after is not None
 
     @property
     def slowest(self) -> float:
@@ -97,16 +106,19 @@ def exercise(
         ))  # fmt: skip
     probes = [_probe(sandbox, target, "--probe", probe, plan, tell) for probe in plan.probes]
     commands = [_run_inside(sandbox, inside, plan.timeout, tell) for inside in plan.commands]
-    probes += [_probe(sandbox, target, "--verify-probe", probe, plan, tell) for probe in plan.checks]
-    sandbox.poll(0)
+    here = replace(plan, directory=None)  # they are of this very command line
+    probes += [_probe(sandbox, target, "--verify-probe", probe, here, tell) for probe in plan.checks]
+    sandbox.settle()
     _check_target(sandbox, target)
-    ended = None if sandbox.alive else sandbox.ended(target)
+    first, last = sandbox.ended(target), sandbox.emptied
     return Exercised(
-        is_job=not sandbox.alive,
+        lasted=time.monotonic() - begun,
+        exited_after=first.moment - begun if first else None,
+        ended_after=None if last is None else last - begun,
         probes=tuple(filter(None, probes)),
         commands=tuple(filter(None, commands)),
         ready_after=ready_after,
-        output=ended.written if ended else None,
+        output=first.written if first and last is not None else None,
     )
 
 

@@ -32,7 +32,7 @@ class Plan:
     grace: float = 10.0
     """Seconds between the stop signal and SIGKILL."""
     directory: str | None = None
-    """Where probes are run, on the host; None: where tracestrip is."""
+    """Where probes are run, on the host, but for those that are held out; None: where tracestrip is."""
 
     def check(self) -> None:
         """Raises UsageError for what can never work."""

@@ -1,13 +1,13 @@
 """What stays: the observations, what the user's rules add and take away, and the libraries of all that."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from tracestrip.errors import ImageError
 from tracestrip.keep.dlopen_notes import add_dlopened
 from tracestrip.keep.keepset import OPENING, KeepSet
-from tracestrip.keep.ldd import Libraries, Run
+from tracestrip.keep.ldd import Libraries, Loader
 from tracestrip.keep.packages import Packages, installed_packages, path_index
 from tracestrip.keep.patterns import split_pattern
 from tracestrip.keep.presets import add_preset
@@ -38,8 +38,8 @@ class Choice:
         """Raises UsageError for a rule that the image has nothing for."""
         self.keep = KeepSet(tree)
         self._rules, self._tree = rules, tree
-        self._libraries: dict[bytes, Libraries] = {}
-        self._noted: dict[bytes, set[bytes]] = {}
+        self._libraries: dict[int, Libraries] = {}
+        self._noted: dict[int, set[bytes]] = {}
         self._add_ruled(KeepSet(tree))  # a rule that cannot be is told before anything runs
         self._is_ruled = False
         self.warnings: tuple[str, ...] = ()
@@ -66,8 +66,8 @@ class Choice:
         """What was used in a run of the original, with these mounts over it."""
         self.keep.add_observation(observation, mount_points, OPENING if self._rules.opened_only else None)
 
-    def complete(self, loaders: Mapping[bytes, Run]) -> None:
-        """Bring the kept set to its end. *loaders*: what runs the image's own, for each LD_LIBRARY_PATH that a target had."""
+    def complete(self, loaders: Sequence[Loader]) -> None:
+        """Bring the kept set to its end. *loaders*: one for each surroundings that a target had, the same ones each time."""
         keep = self.keep
         if not self._is_ruled:
             self._is_ruled = True
@@ -82,23 +82,22 @@ class Choice:
             known = -1
             while known != len(keep):
                 known = len(keep)
-                for library_path in loaders:
-                    add_dlopened(keep, self._tree, library_path, self._noted.setdefault(library_path, set()))
+                for number, loader in enumerate(loaders):
+                    add_dlopened(keep, self._tree, loader.library_path, self._noted.setdefault(number, set()))
                 self._add_libraries(loaders)
         self.exclude()
 
-    def _add_libraries(self, loaders: Mapping[bytes, Run]) -> None:
+    def _add_libraries(self, loaders: Sequence[Loader]) -> None:
         known = -1
         while known != len(self.keep):
             known = len(self.keep)
-            for library_path, run in loaders.items():
-                libraries = self._libraries.setdefault(library_path, Libraries(self._tree))
-                libraries.add_to(self.keep, run, library_path)
+            for number, loader in enumerate(loaders):
+                self._libraries.setdefault(number, Libraries(self._tree)).add_to(self.keep, loader)
 
     def exclude(self) -> None:
         """Take away what the user does not want, whatever used it."""
         for pattern in self._rules.exclude:
-            exclude(self.keep, raw(pattern))
+            exclude(self.keep, self._tree, raw(pattern))
 
     def _add_ruled(self, keep: KeepSet) -> None:
         packages = self.packages if self._rules.packages or "package" in self._rules.widen else {}

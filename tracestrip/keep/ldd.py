@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tracestrip.errors import ObserverLost, TargetError
 from tracestrip.keep.elf import needed_libraries
@@ -27,6 +28,16 @@ _USUAL_LOADERS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """What answers for the libraries of a target in its surroundings."""
+
+    run: Run
+    """For the image's own loaders."""
+    library_path: bytes
+    """LD_LIBRARY_PATH of the target, for what is found without one."""
+
+
 class Libraries:
     """Asks for each ELF file of a kept set once."""
 
@@ -35,11 +46,8 @@ class Libraries:
         self._loaders: dict[bytes, bytes] = {}
         self._answered: set[bytes] = set()
 
-    def add_to(self, keep: KeepSet, run: Run, library_path: bytes) -> None:
-        """Add the libraries, and the interpreters of what was kept by rule, until nothing new comes.
-
-        *run* is for the loaders. *library_path*: LD_LIBRARY_PATH of the target, for what is found without one.
-        """
+    def add_to(self, keep: KeepSet, loader: Loader) -> None:
+        """Add the libraries, and the interpreters of what was kept by rule, until nothing new comes."""
         answered = self._answered
         while files := [entry for entry in keep.files() if entry.path not in answered]:
             heads = {entry.path: self._tree.read(entry, HEAD) for entry in files}
@@ -51,7 +59,7 @@ class Libraries:
                 head = heads[entry.path]
                 self._add_interpreters(keep, entry, head)
                 if head.startswith(b"\x7fELF"):
-                    for library in self._libraries(entry, head, run, library_path):
+                    for library in self._libraries(entry, head, loader):
                         found = keep.add_path(library, Reason("ldd of", entry.path))
                         if found is not None:
                             answered.add(found.path)
@@ -65,16 +73,16 @@ class Libraries:
         found = walk(self._tree, path).entry if path.startswith(b"/") else None
         return self._tree.read(found, HEAD) if found is not None and found.kind is Kind.FILE else None
 
-    def _libraries(self, entry: Entry, head: bytes, run: Run, library_path: bytes) -> list[bytes]:
+    def _libraries(self, entry: Entry, head: bytes, by: Loader) -> list[bytes]:
         loader = self._loader(head)
         if loader is not None:
-            status, output = _answer(run, [_text(loader), "--list", _text(entry.path)])
+            status, output = _answer(by.run, [_text(loader), "--list", _text(entry.path)])
             if status == -signal.SIGKILL:
                 raise TargetError(f"{_text(loader)} of the image was killed while it was asked for libraries: try again")
             if status == 0:
                 found = _ANSWER.findall(output)
                 return [*found, *self._tables(loader)] if found else []
-        return needed_libraries(self._tree, entry, library_path)
+        return needed_libraries(self._tree, entry, by.library_path)
 
     def _tables(self, loader: bytes) -> list[bytes]:
         """By which the loader finds libraries that lie in no usual place; it opens them at every start: ld.so(8)."""

@@ -24,6 +24,7 @@ _PYTHON = (sys.executable, "-I", "-S", "-c")
 """A bare interpreter: neither PYTHON* variables nor site hooks; it gets this process's search path instead."""
 
 _MOST_STDOUT = 16 << 20  # bytes
+_TARGET = 0  # the number of the first command
 _PATIENCE = 60.0  # seconds for an answer that comes at once, unless something is wrong
 
 
@@ -36,7 +37,12 @@ class Completed:
     output: bytes
     """The last of what it wrote to stdout and stderr, at most 64 KiB."""
     written: Written
-    """Its stdout, of which the last 16 MiB are kept; of a command that was run inside, stdout and stderr, 64 KiB."""
+    """Its stdout, of which the last 16 MiB are kept; of a command that was run inside, stdout and stderr, 64 KiB.
+
+    Until it ended; of the target, until the last process was gone, if that has come.
+    """
+    moment: float
+    """When it ended: seconds of CLOCK_MONOTONIC."""
 
 
 def _program(module: str, *arguments: object) -> list[str]:
@@ -84,7 +90,7 @@ class Sandbox:
         self._next_number = 0
         self._ended: dict[int, Completed] = {}
         self._failed: dict[int, Message] = {}
-        self._alive = False
+        self._alive, self._emptied = False, 0.0
         self._phases: list[tuple[float, str]] = []
         self._record = record_of(Path(job.scratch))
         self._network = job.network
@@ -143,6 +149,10 @@ class Sandbox:
             self._handle(self._receive())
             seconds = 0
 
+    def settle(self) -> None:
+        """Take in all that has happened until now: a command's end and that nothing is left come one after the other."""
+        self.output()
+
     def ended(self, number: int) -> Completed | None:
         """How the command ended, None while it runs. News comes with `poll`."""
         return self._ended.get(number)
@@ -151,6 +161,11 @@ class Sandbox:
     def alive(self) -> bool:
         """Whether any process is left inside, a daemon's orphans included. News comes with `poll`."""
         return self._alive
+
+    @property
+    def emptied(self) -> float | None:
+        """When the last process inside was gone: seconds of CLOCK_MONOTONIC; None while any is left."""
+        return None if self._alive else self._emptied
 
     @property
     def observer(self) -> int:
@@ -206,7 +221,7 @@ class Sandbox:
                 status = -9 if process.poll() is None else process.returncode
             finally:
                 process.kill()
-            return Completed(status, output, written)
+            return Completed(status, output, written, time.monotonic())
 
     def enter(self, phase: str) -> None:
         """The target is put through *phase* from now on: each use will say in which one it came first."""
@@ -268,10 +283,15 @@ class Sandbox:
     def _handle(self, message: Message) -> Message:
         if message["event"] == "exited":
             status = os.waitstatus_to_exitcode(message["status"])
-            output = raw(message["output"])
-            self._ended[message["number"]] = Completed(status, output, Written(output, message["length"], message["digest"]))
-        elif message["event"] in ("started", "empty"):
-            self._alive = message["event"] == "started"
+            written = Written.from_message(message)
+            self._ended[message["number"]] = Completed(status, written.last, written, message["moment"])
+        elif message["event"] == "started":
+            self._alive = True
+        elif message["event"] == "empty":
+            self._alive, self._emptied = False, message["moment"]
+            if _TARGET in self._ended:
+                written = Written.from_message(message)
+                self._ended[_TARGET] = replace(self._ended[_TARGET], output=written.last, written=written)
         return message
 
     def _lost(self) -> ObserverLost:

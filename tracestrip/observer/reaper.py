@@ -139,7 +139,7 @@ class Reaper:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                self._channel.send({"event": "empty"})
+                self._channel.send({"event": "empty", "moment": time.monotonic(), **self._written_at_last()})
                 return False
             if pid == 0:
                 return True
@@ -147,11 +147,18 @@ class Reaper:
             if command is not None:
                 if command.output >= 0:
                     self._collect(command)
-                written = command.writing.written()
                 self._channel.send({
-                    "event": "exited", "number": command.number, "status": status,
-                    "output": text(written.last), "length": written.length, "digest": written.digest,
+                    "event": "exited", "number": command.number, "status": status, "moment": time.monotonic(),
+                    **command.writing.written().to_message(),
                 })  # fmt: skip
+
+    def _written_at_last(self) -> Message:
+        """All that the first command and its descendants wrote, of whom none is left."""
+        if self._target is None:
+            return {}
+        while self._target.output >= 0:
+            self._collect(self._target)
+        return self._target.writing.written().to_message()
 
     def _stop(self, signal_number: int, grace: float) -> None:
         """Ask every child of pid 1 to end (an engine signals the container's first process only); wait *grace* seconds."""

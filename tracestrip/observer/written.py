@@ -3,6 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
+from tracestrip.observer.wire import Message, raw, text
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -14,6 +16,13 @@ class Written:
     """Bytes of all."""
     digest: str
     """BLAKE2b of all, in hexadecimal: Python has it without OpenSSL, which reads files at its first use."""
+
+    def to_message(self) -> Message:
+        return {"output": text(self.last), "length": self.length, "digest": self.digest}
+
+    @classmethod
+    def from_message(cls, message: Message) -> "Written":
+        return cls(raw(message["output"]), message["length"], message["digest"])
 
     @property
     def is_whole(self) -> bool:

@@ -62,8 +62,10 @@ class Report:
         unproven = ("the result is unproven: it was not run (--no-verify)",) if self.verification is None else ()
         by_chance = self.verification is not None and self.verification.passed_by_chance
         chance = ("the result failed once, with nothing missing, and passed when it was tried again",) if by_chance else ()
+        unrepeatable = self.verification.unrepeatable if self.verification is not None else None
+        again = (f"the original failed when it was run again: {unrepeatable}",) if unrepeatable else ()
         tracers = (warning for recording in self.recordings for warning in refused_tracers(recording.observation))
-        return (*unproven, *chance, *tracers, *self.source.tree.warnings, *self.doubts)
+        return (*unproven, *chance, *again, *tracers, *self.source.tree.warnings, *self.doubts)
 
     def summary(self) -> dict[str, Any]:
         """All but the paths, ready for JSON."""
@@ -127,6 +129,7 @@ def verification_document(verification: Verification) -> dict[str, Any]:
         "passed": verification.passed,
         "held_out": list(checks.probes),
         "compared_output": checks.compare_output,
+        "original_failed_again": None if verification.unrepeatable is None else str(verification.unrepeatable),
         "rounds": [
             {
                 "faults": [{"what": fault.what, "output": text(fault.output[-_OUTPUT:])} for fault in round_.faults],
