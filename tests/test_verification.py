@@ -409,6 +409,16 @@ def test_result_that_fails_for_chance_is_tried_once_more(case: Case, options: tu
     assert [bool(round_["faults"]) for round_ in case.told()["verification"]["rounds"]] == [True, False]
 
 
+def test_result_that_is_repaired_is_not_called_chance(case: Case) -> None:
+    """Nothing fails to be found, so it is run again as it is before what it lists is added."""
+    finished = case.run(f"/bin/ls {case.files}", "--compare-output")
+    assert finished.code == 0, finished.stderr
+    assert [bool(round_["faults"]) for round_ in case.told()["verification"]["rounds"]] == [True, True, False]
+    assert "repaired in 1 round" in finished.stdout
+    assert "second try" not in finished.stdout
+    assert finished.stderr == ""
+
+
 def test_result_that_fails_twice_with_nothing_missing_is_refused(case: Case) -> None:
     condition, mount = counting(case)
     command = f"/bin/sh -c '{condition.format('-ne 2 && test $(wc -l < /mnt/count) -ne 3')}'"
