@@ -132,12 +132,13 @@ def prove(
         with make() as (stripped, layer):
             faults, observations = tried(stripped, expected, checks, scratch)
             missed = missing(source, stripped, expected, observations)
-            is_chance = bool(faults) and not missed and not tried_again  # perhaps
+            unasked = _unasked(source, stripped, expected, missed) if faults else ()
+            is_chance = bool(faults) and not (missed or unasked or tried_again)  # perhaps
             if faults and not is_chance and repairs < checks.rounds:
                 choice.keep.round = repairs + 1
                 expected = [_again(source, each, scratch) if each.beyond is None else each for each in expected]
+                unasked = _unasked(source, stripped, expected, missed)
                 _add_missing(choice, expected, observations, stripped)
-            unasked = _unasked(source, stripped, expected, missed) if faults else ()
         if choice.keep.paths() != before:
             complete()
         added = tuple(sorted(choice.keep.paths() - before))
