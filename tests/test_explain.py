@@ -118,7 +118,7 @@ class Small:
         for name, content in {
             "usr/bin/sh": "", "file0": "", "file299": "", "usr/share/tool/data": "", "usr/share/tool/other": "",
             "usr/share/tool/sub/x": "", "usr/share/doc/tool/README": "", "usr/share/doc/tool/other": "", "etc/tool.conf": "",
-            "etc/dir/x": "", "data/a1bc.txt": "", "var/lib/dpkg/info/tool.list": tool,
+            "etc/dir/x": "", "dev/inside": "", "data/a1bc.txt": "", "var/lib/dpkg/info/tool.list": tool,
             "var/lib/dpkg/info/idle.list": "/data/unused\n", **{f"data/{name}": "" for name in ODD},
         }.items():  # fmt: skip
             path = root / name
@@ -288,6 +288,6 @@ def test_damaged_report_is_refused(tracestrip: Command, tmp_path: Path, content:
 
 
 def test_what_an_engine_mounts_over(small: Small) -> None:
-    told = small.told("/dev/null", *OPENS)
+    told = small.told("/dev/inside", *OPENS)
     assert "an engine mounts its own /dev over it" in told
     assert "--include" not in told

@@ -61,7 +61,7 @@ def strip(tracestrip: Command, image: Callable[[str], str], tmp_path: Path) -> S
         report = tmp_path / "report.json"
         finished = tracestrip(
             "run", image(service.image), *service.options, "--probe", service.trained, *options,
-            "-o", f"docker-archive:{tmp_path}/out.tar", "--force", "--report", report,
+            "-o", f"docker-archive:{tmp_path}/out.tar", "--force", "--report", report, "--probe-timeout", "5",
         )  # fmt: skip
         return finished, json.loads(report.read_text())
 

@@ -139,7 +139,7 @@ def test_no_network(tracestrip: Command, output: str, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     finished = tracestrip(
         "run", "dir:/", "--network", "none", "--wait", "0.5", "--mount", f"type=bind,src={tmp_path}/shared,dst=/shared",
-        "-e", "/bin/sh -c 'readlink /proc/self/ns/net > /shared/net; ls /sys/class/net > /shared/links; sleep 100'",
+        "-e", "/bin/sh -c 'readlink /proc/self/ns/net > /shared/net; ls /sys/class/net > /shared/links; exec sleep 100'",
         "--probe", f"cd {tmp_path}/shared && test $(cat links) = lo && test $(cat net) != $(readlink /proc/self/ns/net) && "
         f"test $(readlink /proc/self/ns/net) = '{os.readlink('/proc/self/ns/net')}'",
         "-o", output,

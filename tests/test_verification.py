@@ -31,7 +31,8 @@ class Case:
 
     def run(self, command: str, *options: object) -> Finished:
         return self._tracestrip(
-            "run", "dir:/", "-e", command, "-o", f"docker-archive:{self.output}", "--force", "--report", self.report, *options
+            "run", "dir:/", "-e", command, "-o", f"docker-archive:{self.output}", "--force", "--report", self.report,
+            "--probe-timeout", "2", *options,
         )
 
     def told(self) -> dict[str, Any]:
@@ -298,7 +299,7 @@ def test_verify_alone(case: Case, tracestrip: Command) -> None:
     assert "does what dir:/ does" in finished.stdout
     finished = tracestrip(*images, "--probe", FIRST, "--format", "json")
     assert json.loads(finished.stdout)["verified"]
-    finished = tracestrip(*images, "--probe", FIRST, "--verify-probe", SECOND)
+    finished = tracestrip(*images, "--probe", FIRST, "--verify-probe", SECOND, "--probe-timeout", "2")
     assert finished.code == 6
     assert f"  |   {case.files}/second" in finished.stderr
     assert "published" not in finished.stderr
