@@ -25,6 +25,12 @@ class TracestripError(Exception):
         super().__init__(message)
         self.output = output
 
+    @property
+    def parts(self) -> tuple[str, str]:
+        """What is wrong, and what to do about it."""
+        what, _, remedy = str(self).rpartition(": ")
+        return what, remedy
+
 
 class UsageError(TracestripError):
     """The command line asks for something that cannot be."""

@@ -125,8 +125,9 @@ def prove(
     """
     rounds: list[Round] = []
     expected = list(expected)
-    repairs, tried_again = 0, False
     while True:
+        repairs = sum(1 for round_ in rounds if round_.added)
+        tried_again = repairs < len(rounds)  # one that added nothing and was not the last
         step("verifying the stripped image" + (f", repaired {repairs} times" if repairs else ""))
         before = choice.keep.paths()
         with make() as (stripped, layer):
@@ -143,14 +144,11 @@ def prove(
             complete()
         added = tuple(sorted(choice.keep.paths() - before))
         rounds.append(Round(faults, missed, unasked, added))
-        if added:
-            repairs += 1
-        elif is_chance:
-            tried_again = True
-        else:
-            if faults:
-                expected = [_again(source, each, scratch) for each in expected]
-            return Verification(checks, tuple(rounds), _unrepeatable(expected)), layer
+        if not added and not is_chance:
+            break
+    if faults:
+        expected = [_again(source, each, scratch) for each in expected]
+    return Verification(checks, tuple(rounds), _unrepeatable(expected)), layer
 
 
 def compared(original: Source, stripped: Source, expected: Expectation, checks: Checks, scratch: Path) -> Verification:

@@ -65,8 +65,7 @@ class Fault:
     @classmethod
     def of(cls, error: TracestripError) -> "Fault":
         """What an error says, in its parts."""
-        what, _, remedy = str(error).rpartition(": ")
-        return cls(what, remedy, error.output, type(error))
+        return cls(*error.parts, error.output, type(error))
 
     def error(self) -> TracestripError:
         """As it is told when it happens to the original image."""

@@ -43,8 +43,8 @@ class Plan:
         if self.directory is not None and not os.path.isdir(self.directory):
             raise UsageError(f"{self.directory}: probes are run in this directory, and it is not there: make it again")
         times = (("--wait", self.wait, True), ("--probe-timeout", self.timeout, False), ("--stop-timeout", self.grace, True))
-        for option, seconds, may_be_none in times:
-            if seconds is not None and not (0 <= seconds <= _LONGEST and (seconds or may_be_none)):
+        for option, seconds, may_be_zero in times:
+            if seconds is not None and not (0 <= seconds <= _LONGEST and (seconds or may_be_zero)):
                 raise UsageError(f"{option} {seconds}: write seconds, at most {_LONGEST:.0f}")
         for command in self.commands:
             split_command(command, "--exec")

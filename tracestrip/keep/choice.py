@@ -58,7 +58,7 @@ class Choice:
         try:
             return path_index(self._tree, self.packages)
         except ImageError as error:
-            what, _, _ = str(error).rpartition(": ")
+            what, _ = error.parts
             self.warnings = (*self.warnings, f"the report tells no packages: {what}")
             return {}
 

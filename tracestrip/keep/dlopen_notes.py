@@ -33,13 +33,13 @@ def add_dlopened(keep: KeepSet, tree: Tree, library_path: bytes, read: set[bytes
     for entry in [entry for entry in keep.files() if entry.path not in read]:
         read.add(entry.path)
         caller = read_dynamic(tree, entry)
-        features = [] if caller is None else dlopened(tree.read(entry))
-        if caller is not None and features:
-            find = finder(tree, caller, library_path)
-            for sonames in features:
-                path = next(filter(None, map(find, sonames)), None)
-                if path is not None:
-                    keep.add_path(path, Reason("dlopen note of", entry.path))
+        if caller is None or not (features := dlopened(tree.read(entry))):
+            continue
+        find = finder(tree, caller, library_path)
+        for sonames in features:
+            path = next(filter(None, map(find, sonames)), None)
+            if path is not None:
+                keep.add_path(path, Reason("dlopen note of", entry.path))
 
 
 def dlopened(content: bytes) -> list[list[bytes]]:

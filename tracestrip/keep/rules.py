@@ -18,8 +18,8 @@ def include(keep: KeepSet, tree: Tree, pattern: bytes) -> None:
         matched = matched or (named is not None and named.path in keep)
         covered = covered or named is not None
     if not matched:
-        why = "an engine mounts its own over that: leave it out"
-        why = why if covered else "the image has no such path: correct the pattern"
+        nowhere, mounted = "the image has no such path: correct the pattern", "an engine mounts its own over that: leave it out"
+        why = mounted if covered else nowhere
         raise UsageError(f"--include {pattern.decode('utf-8', 'replace')}: {why}")
 
 

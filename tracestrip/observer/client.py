@@ -90,7 +90,7 @@ class Sandbox:
         self._next_number = 0
         self._ended: dict[int, Completed] = {}
         self._failed: dict[int, Message] = {}
-        self._alive, self._emptied = False, 0.0
+        self._emptied: float | None = 0.0
         self._phases: list[tuple[float, str]] = []
         self._record = record_of(Path(job.scratch))
         self._network = job.network
@@ -160,12 +160,12 @@ class Sandbox:
     @property
     def alive(self) -> bool:
         """Whether any process is left inside, a daemon's orphans included. News comes with `poll`."""
-        return self._alive
+        return self._emptied is None
 
     @property
     def emptied(self) -> float | None:
         """When the last process inside was gone: seconds of CLOCK_MONOTONIC; None while any is left."""
-        return None if self._alive else self._emptied
+        return self._emptied
 
     @property
     def observer(self) -> int:
@@ -286,9 +286,9 @@ class Sandbox:
             written = Written.from_message(message)
             self._ended[message["number"]] = Completed(status, written.last, written, message["moment"])
         elif message["event"] == "started":
-            self._alive = True
+            self._emptied = None
         elif message["event"] == "empty":
-            self._alive, self._emptied = False, message["moment"]
+            self._emptied = message["moment"]
             if _TARGET in self._ended:
                 written = Written.from_message(message)
                 self._ended[_TARGET] = replace(self._ended[_TARGET], output=written.last, written=written)

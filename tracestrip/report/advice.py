@@ -7,7 +7,7 @@ from tracestrip.keep.patterns import fits
 from tracestrip.keep.presets import preset_of
 from tracestrip.keep.widening import DOCUMENTATION, used_paths
 from tracestrip.observer.wire import raw, text
-from tracestrip.report.document import GoneDocument, Written
+from tracestrip.report.document import GoneDocument, WrittenReport
 from tracestrip.report.shell import literal, quoted
 
 
@@ -23,7 +23,7 @@ def exclude_options(patterns: Iterable[str]) -> str:
     return " and ".join(f"--exclude {quoted(pattern)}" for pattern in patterns)
 
 
-def advice(report: Written, gone: GoneDocument) -> Iterator[str]:
+def advice(report: WrittenReport, gone: GoneDocument) -> Iterator[str]:
     """The first line ends "to keep it: …", the others begin with "or"."""
     include = f"--include {quoted(literal(gone['path']))}"
     excluding = excluders(report, gone)
@@ -51,7 +51,7 @@ def advice(report: Written, gone: GoneDocument) -> Iterator[str]:
     yield f"or a --probe that makes the service {'open' if unopened else 'use'} it"
 
 
-def excluders(report: Written, gone: GoneDocument) -> list[str]:
+def excluders(report: WrittenReport, gone: GoneDocument) -> list[str]:
     """The --exclude patterns that take it away; first the one that did, where it would have stayed without."""
     first = [gone["excluded_by"]] if "excluded_by" in gone else []
     return list(dict.fromkeys((*first, *covering(raw(gone["path"]), report.rules["exclude"]))))

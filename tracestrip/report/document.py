@@ -4,14 +4,12 @@ import json
 import posixpath
 from collections import deque
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, NotRequired, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, NotRequired, TypedDict
 
 from tracestrip.errors import UsageError
-from tracestrip.observer.wire import raw
 from tracestrip.report.report import SCHEMA_VERSION
+from tracestrip.structured import structured
 
 _MOST_SYMLINKS = 40  # MAXSYMLINKS, path_resolution(7)
 
@@ -92,7 +90,7 @@ class _Report(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenReport:
     """What a report tells of paths."""
 
     image: str
@@ -133,7 +131,7 @@ class Written:
         return None if entry is None else entry.get("target")
 
 
-def read_report(path: Path) -> Written:
+def read_report(path: Path) -> WrittenReport:
     """The report in a file. Raises UsageError when it is none."""
     try:
         return _written(json.loads(path.read_bytes()))
@@ -143,17 +141,16 @@ def read_report(path: Path) -> Written:
         raise UsageError(f"{path}: it is no report of this version of tracestrip: make it again with --report") from error
 
 
-def _written(document: Any) -> Written:
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(document["schema_version"])
-    _check(_Report, document)
-    report = cast("_Report", document)
+def _written(document: Any) -> WrittenReport:
+    report = structured(_Report, document)
+    if report["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(report["schema_version"])
     verification = report["verification"]
     last = verification["rounds"][-1] if verification else _Round(missed=[], unasked=[])
     rules = report.get("rules", _NO_RULES)
     if not all(pattern.startswith("/") for pattern in rules["exclude"]):
         raise ValueError(rules["exclude"])
-    return Written(
+    return WrittenReport(
         image=report["source"]["name"],
         probes=sum(len(exercise["probes"]) for exercise in report["exercises"]),
         rules=rules,
@@ -163,30 +160,3 @@ def _written(document: Any) -> Written:
         missed=frozenset(last["missed"]),
         unasked=frozenset(last["unasked"]),
     )
-
-
-def _check(kind: Any, value: Any) -> None:
-    """Raises TypeError, KeyError or ValueError where *value* is none of that type. Other fields may be there, too."""
-    if kind is Any or (isinstance(kind, UnionType) and value is None):
-        return
-    if isinstance(kind, UnionType):
-        (kind,) = (one for one in get_args(kind) if one is not NoneType)
-    own: Any = dict if is_typeddict(kind) else get_origin(kind) or kind
-    if type(value) is not own:
-        raise TypeError(f"{value!r} is no {kind}")
-    if own is str:
-        raw(value)  # a lone surrogate that stands for no byte
-    elif own is list:
-        for one in value:
-            _check(get_args(kind)[0], one)
-    elif own is dict:
-        if missing := kind.__required_keys__ - value.keys():
-            raise KeyError(*missing)
-        for name, field in _fields(kind).items():
-            if name in value:
-                _check(field, value[name])
-
-
-@cache
-def _fields(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)

@@ -6,7 +6,7 @@ from tracestrip.errors import UsageError
 from tracestrip.keep.keepset import RUNTIME_MOUNTS
 from tracestrip.observer.wire import text
 from tracestrip.report.advice import advice, exclude_options, excluders
-from tracestrip.report.document import GoneDocument, KeptDocument, ReasonDocument, Written
+from tracestrip.report.document import GoneDocument, KeptDocument, ReasonDocument, WrittenReport
 from tracestrip.report.shell import shown
 
 _DEEPEST = 12
@@ -33,13 +33,13 @@ _CHAINED = ("directory of", "symlink to", "ldd of", "interpreter of", "dlopen no
 """Rules that speak of another kept path, which has reasons of its own."""
 
 
-def explanation(report: Written, path: str) -> str:
+def explanation(report: WrittenReport, path: str) -> str:
     """Some lines. Raises UsageError for a path that the image did not have."""
     wanted = report.resolved("/" + path)
     return "\n".join(map(shown, _lines(report, wanted)))
 
 
-def _lines(report: Written, wanted: str) -> Iterator[str]:
+def _lines(report: WrittenReport, wanted: str) -> Iterator[str]:
     if wanted in report.kept:
         yield f"{wanted} stayed:"
         yield from _reasons(report.kept, wanted, "  ", set())
@@ -95,7 +95,7 @@ _PAST = {
 }  # fmt: skip
 
 
-def _causes(report: Written, gone: GoneDocument) -> Iterator[str]:
+def _causes(report: WrittenReport, gone: GoneDocument) -> Iterator[str]:
     """Why it is not there."""
     path, excluding = gone["path"], excluders(report, gone)
     if "excluded_by" in gone:

@@ -14,7 +14,7 @@ from tracestrip.image.image import LayerArchive
 from tracestrip.image.room import ALLOW_MORE, DEFAULT_LIMIT
 from tracestrip.image.tar_members import tar_members
 from tracestrip.rootfs.header import check_header, check_name, check_path, components, entry_of, implied_directory, raw
-from tracestrip.rootfs.tree import Content, Entry, Tree, join, parent
+from tracestrip.rootfs.tree import Content, Entry, Kind, Tree, join, parent
 from tracestrip.rootfs.walk import walk
 
 _WHITEOUT = b".wh."
@@ -112,14 +112,12 @@ class ArchiveTree(Tree):
         directory = found.entry
         if directory is None or not directory.is_directory:
             return
-        if name == _OPAQUE and directory.path in self._opaque:
-            return
-        if name == _OPAQUE:
+        if name != _OPAQUE:
+            self._remove_lower(join(directory.path, hidden))
+        elif directory.path not in self._opaque:
             self._opaque.add(directory.path)
             for below in list(self._names[directory.path]):
                 self._remove_lower(join(directory.path, below))
-        else:
-            self._remove_lower(join(directory.path, hidden))
 
     def _made(self, layer: LayerArchive, member: tarfile.TarInfo, path: bytes) -> Entry:
         if member.islnk():
@@ -154,27 +152,25 @@ class ArchiveTree(Tree):
             raise ValueError(f"{b'/'.join(names)!r} is a loop of symlinks, but has files")
         path = b"/"
         for name in names:
-            there = self._entries.get(join(path, name))
-            if there is not None and there.is_directory:
-                path = there.path
-                self._own.setdefault(path, False)
-                continue
-            step = walk(self, join(path, name))
-            if step.entry is None:
-                if step.links:  # a symlink to a directory that is not there yet
+            entry = self._entries.get(join(path, name))
+            if entry is not None and entry.kind is Kind.SYMLINK:
+                step = walk(self, entry.path)
+                entry = step.entry
+                if entry is None:  # a symlink to a directory that is not there yet
                     dangling = step.links[-1]
                     target = os.path.normpath(os.path.join(parent(dangling.path), dangling.target))
                     path = self._directory([part for part in target.split(b"/") if part], symlinks + 1)
                     continue
+            if entry is None:
                 check_name(name)
                 path = join(path, name)
                 check_path(path)
                 self._put(implied_directory(path), explicit=False)
-            elif step.entry.is_directory:
-                path = step.entry.path
+            elif entry.is_directory:
+                path = entry.path
                 self._own.setdefault(path, False)
             else:
-                raise ValueError(f"{step.entry.path!r} is no directory, but has files")
+                raise ValueError(f"{entry.path!r} is no directory, but has files")
         return path
 
     def _remove_lower(self, path: bytes) -> None:
